@@ -1,0 +1,156 @@
+//! The time of day. The only module that asks the system for it; everything else is handed a [`Timestamp`].
+
+use chrono::{DateTime, NaiveDate, NaiveDateTime, SecondsFormat, TimeDelta, Utc};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::fmt;
+use std::time::Duration;
+
+/// The minute format of release ids and pins, the one the older tooling uses.
+const MINUTE: &str = "%Y-%m-%d_%H.%M";
+/// The same with seconds.
+const SECOND: &str = "%Y-%m-%d_%H.%M.%S";
+
+/// A moment in UTC, whole seconds. Written and read as RFC 3339.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(DateTime<Utc>);
+
+impl Timestamp {
+    /// A moment given as seconds since 1970; `None` outside the years chrono can hold.
+    pub fn from_unix(seconds: i64) -> Option<Self> {
+        DateTime::from_timestamp(seconds, 0).map(Self)
+    }
+
+    /// Seconds since 1970.
+    pub fn unix(self) -> i64 {
+        self.0.timestamp()
+    }
+
+    /// Reads RFC 3339, `YYYY-MM-DD_HH.MM`, `YYYY-MM-DD HH:MM` or `YYYY-MM-DD` (its first moment); UTC unless it says otherwise.
+    pub fn parse(text: &str) -> Option<Self> {
+        if let Ok(moment) = DateTime::parse_from_rfc3339(text) {
+            return Some(Self(moment.with_timezone(&Utc)));
+        }
+        let whole = [MINUTE, SECOND, "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M"]
+            .iter()
+            .find_map(|format| NaiveDateTime::parse_from_str(text, format).ok());
+        let day = || NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?.and_hms_opt(0, 0, 0);
+        whole.or_else(day).map(|naive| Self(naive.and_utc()))
+    }
+
+    /// `2026-11-22_23.40`: the name of a release made in this minute.
+    pub fn minute(self) -> String {
+        self.0.format(MINUTE).to_string()
+    }
+
+    /// `2026-11-22_23.40.17`: the same with seconds.
+    pub fn second(self) -> String {
+        self.0.format(SECOND).to_string()
+    }
+
+    /// `20261122T234017Z`: a moment as part of a file name.
+    pub fn compact(self) -> String {
+        self.0.format("%Y%m%dT%H%M%SZ").to_string()
+    }
+
+    /// This moment and `span` more; `None` past the end of the calendar.
+    pub fn plus(self, span: Duration) -> Option<Self> {
+        let span = TimeDelta::from_std(span).ok()?;
+        self.0.checked_add_signed(span).map(Self)
+    }
+
+    /// The time from `earlier` to this moment; zero if `earlier` is later.
+    pub fn since(self, earlier: Self) -> Duration {
+        (self.0 - earlier.0).to_std().unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0.to_rfc3339_opts(SecondsFormat::Secs, true))
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        out.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(from)?;
+        Self::parse(&text).ok_or_else(|| serde::de::Error::custom(format!("{text:?} is not a time")))
+    }
+}
+
+/// Where `now` comes from.
+#[derive(Clone, Copy, Debug)]
+pub enum Clock {
+    /// The system's clock.
+    System,
+    /// Always this moment.
+    Fixed(Timestamp),
+}
+
+impl Clock {
+    /// The present moment, cut to whole seconds.
+    #[expect(clippy::disallowed_methods, reason = "the one home of the wall clock")]
+    pub fn now(self) -> Timestamp {
+        match self {
+            Self::System => {
+                let now = Utc::now();
+                Timestamp(DateTime::from_timestamp(now.timestamp(), 0).unwrap_or(now))
+            }
+            Self::Fixed(moment) => moment,
+        }
+    }
+}
+
+/// Reads a span: `90`, `90s`, `15m`, `4h`, `10d`, `2w`; a bare number is seconds.
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let factor = match unit {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        "w" => 604_800,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(factor).map(Duration::from_secs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timestamp_survives_its_own_text() {
+        let moment = Timestamp::parse("2026-11-22T23:40:17Z").unwrap();
+        assert_eq!(Timestamp::parse(&moment.to_string()), Some(moment));
+        assert_eq!(moment.minute(), "2026-11-22_23.40");
+        assert_eq!(moment.second(), "2026-11-22_23.40.17");
+        assert_eq!(Timestamp::parse("2026-11-23T01:40:17+02:00"), Some(moment));
+        assert_eq!(Timestamp::parse("2026-11-22_23.40").map(Timestamp::minute).as_deref(), Some("2026-11-22_23.40"));
+        assert_eq!(Timestamp::parse("2026-02-30"), None);
+        assert_eq!(Timestamp::parse(""), None);
+    }
+
+    #[test]
+    fn a_duration_has_a_unit_or_is_seconds() {
+        assert_eq!(parse_duration("90"), Some(Duration::from_secs(90)));
+        assert_eq!(parse_duration("15m"), Some(Duration::from_secs(900)));
+        assert_eq!(parse_duration("10d"), Some(Duration::from_secs(864_000)));
+        for bad in ["", "m", "-5s", "1.5h", "5 s", "99999999999999999999d", "5y"] {
+            assert_eq!(parse_duration(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_calendar_has_an_end() {
+        let moment = Timestamp::parse("2026-11-22").unwrap();
+        assert_eq!(moment.plus(Duration::from_secs(u64::MAX)), None);
+        assert_eq!(moment.since(moment.plus(Duration::from_secs(5)).unwrap()), Duration::ZERO);
+    }
+}

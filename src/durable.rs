@@ -1,0 +1,89 @@
+//! What makes a change survive a crash: whole files replaced, links flipped, lines appended, directories synced.
+
+use crate::directory::{Dir, PathError, Result};
+use nix::errno::Errno;
+use nix::unistd::{fsync, syncfs};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+
+/// Whether a change that was made is also known to be on the disk.
+#[derive(Debug)]
+#[must_use]
+pub enum Durability {
+    /// It survives a power cut.
+    Durable,
+    /// It was made, but flushing it failed. Never retried: a second fsync may lie.
+    Unknown(PathError),
+}
+
+impl Dir {
+    /// Replaces the file `name` with `bytes`: on return the new content is durable, before that the old one is whole.
+    pub fn write_file(&self, name: &str, bytes: &[u8], mode: u32) -> Result<()> {
+        let temporary = format!(".{name}.tmp");
+        self.unlink(&temporary)?;
+        let mut file = self.create_file(&temporary, mode)?;
+        let written = file.write_all(bytes).and_then(|()| file.sync_all()).map_err(self.fail_io("write", &name));
+        if let Err(error) = written.and_then(|()| self.rename(&temporary, name)) {
+            let _ = self.unlink(&temporary);
+            return Err(error);
+        }
+        self.sync()
+    }
+
+    /// Prepares the link that [`Dir::commit_link`] puts in place: a stale temporary one is cleared, the new one is durable.
+    pub fn stage_link(&self, name: &str, target: &OsStr) -> Result<()> {
+        let temporary = staged(name);
+        self.unlink(&temporary)?;
+        self.symlink(&temporary, target)?;
+        self.sync()
+    }
+
+    /// The commit point of a flip: renames the staged link over `name`. After `Ok` the new link is what everyone reads;
+    /// after `Err` nothing has changed.
+    pub fn commit_link(&self, name: &str) -> Result<Durability> {
+        self.rename(staged(name), name)?;
+        Ok(match self.sync() {
+            Ok(()) => Durability::Durable,
+            Err(error) => Durability::Unknown(error),
+        })
+    }
+
+    /// Clears what an interrupted [`Dir::stage_link`] left.
+    pub fn unstage_link(&self, name: &str) -> Result<bool> {
+        self.unlink(staged(name))
+    }
+
+    /// Makes the entries of this directory durable (fsync).
+    pub fn sync(&self) -> Result<()> {
+        fsync(self).map_err(|e| PathError::new("sync", self.path(), e))
+    }
+
+    /// Makes everything on this directory's file system durable (syncfs), whoever wrote it.
+    pub fn sync_file_system(&self) -> Result<()> {
+        syncfs(self).map_err(|e| PathError::new("sync the file system of", self.path(), e))
+    }
+}
+
+/// Appends `line` in one write. A short write is taken back, so that the file ends where it ended before.
+pub fn append_line(file: &mut File, path: &Path, end: u64, line: &[u8]) -> Result<()> {
+    use std::os::unix::fs::FileExt;
+    let fail = |cause| PathError::new("append to", path, cause);
+    let outcome = match file.write_at(line, end) {
+        Ok(written) if written == line.len() => return Ok(()),
+        Ok(_) => Err(fail(Errno::ENOSPC.into())),
+        Err(cause) => Err(fail(cause)),
+    };
+    let _ = file.set_len(end);
+    outcome
+}
+
+/// Makes the content of `file` durable (fsync).
+pub fn sync_file(file: &File, path: &Path) -> Result<()> {
+    fsync(file).map_err(|e| PathError::new("sync", path, e))
+}
+
+fn staged(name: &str) -> String {
+    format!(".{name}.releasectl")
+}

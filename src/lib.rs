@@ -1,0 +1,8 @@
+//! x
+pub mod clock;
+pub mod directory;
+pub mod durable;
+pub mod recipe;
+pub mod removal;
+pub mod tools;
+pub mod transfer;

@@ -1,0 +1,311 @@
+//! What a host file and a recipe may say: the tables of `/etc/releasectl/<env>.toml` and `releasectl.toml`.
+
+mod parse;
+
+pub use parse::{Fault, merge, parse};
+
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Everything either file can say. Keys absent from both have the defaults given here.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// The tree's root (host).
+    pub root: Option<PathBuf>,
+    /// What a root run becomes (host).
+    pub user: Option<String>,
+    /// This host's roles (host).
+    pub roles: Vec<String>,
+    /// Where the code comes from (host).
+    pub source: SourceTable,
+    /// The command of `manage`; `python manage.py` if not given.
+    pub manage: Option<String>,
+    /// The virtual environment.
+    pub python: PythonTable,
+    /// What is linked or carried into a release.
+    pub shared: SharedTable,
+    /// The steps, in order.
+    pub step: Vec<Step>,
+    /// Named tasks.
+    pub task: BTreeMap<String, Task>,
+    /// Supervisor programs and where its files are.
+    pub supervisor: SupervisorTable,
+    /// How to tell that the application is up.
+    pub health: HealthTable,
+    /// What follows a failed activation.
+    pub activate: ActivateTable,
+    /// What is kept.
+    pub clean: CleanTable,
+    /// Commands run at turning points.
+    pub hooks: HooksTable,
+}
+
+/// `[source]`
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct SourceTable {
+    /// URL or path of a git repository.
+    pub git: Option<String>,
+    /// Branch, tag or commit; the repository's HEAD if not given.
+    pub r#ref: Option<String>,
+    /// Whether submodules are checked out; they are, unless `false`.
+    pub submodules: Option<bool>,
+    /// How files come into a release.
+    pub link: Link,
+}
+
+/// `[source] link`
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Link {
+    /// Every file is the release's own.
+    #[default]
+    Copy,
+    /// Unchanged files are links to the previous release's, and read-only.
+    Hardlink,
+}
+
+/// `[python]`
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct PythonTable {
+    /// The environment's directory in the release; `python_env` if not given.
+    pub directory: Option<PathBuf>,
+    /// The interpreter's version, `3.11`.
+    pub version: Option<String>,
+    /// Requirements files, relative to the release; looked for if empty.
+    pub requirements: Vec<PathBuf>,
+    /// A directory of wheels, relative to the release: nothing else is used.
+    pub wheelhouse: Option<PathBuf>,
+}
+
+/// `[shared]`
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct SharedTable {
+    /// Directories linked to `shared/`, made if absent.
+    pub dirs: Vec<PathBuf>,
+    /// Files linked to `shared/`, required.
+    pub files: Vec<PathBuf>,
+    /// Copied from the current release.
+    pub carry: Vec<PathBuf>,
+}
+
+/// When a step runs.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// While the release is built; part of what makes it ready.
+    Create,
+    /// When it is ready and before it is activated.
+    #[default]
+    Prepare,
+    /// After it was activated and confirmed.
+    Finish,
+}
+
+/// `[[step]]`
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct Step {
+    /// Its name in logs, history and on resume; unique.
+    pub name: String,
+    /// The shell command.
+    pub run: Option<String>,
+    /// When it runs.
+    pub phase: Phase,
+    /// Only on hosts with one of these roles; on all if empty.
+    pub roles: Vec<String>,
+    /// Only if this shell command succeeds.
+    pub only_if: Option<String>,
+    /// Repeated until it succeeds.
+    pub retry: Option<Retry>,
+    /// Programs or groups to stop.
+    pub stop: Vec<String>,
+    /// Programs or groups to start.
+    pub start: Vec<String>,
+    /// The longest one run may take; an hour if not given.
+    pub timeout: Option<Span>,
+}
+
+/// `retry = { for = "5m", every = "5s" }`
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Retry {
+    /// For how long in all.
+    pub r#for: Span,
+    /// From the end of one run to the next.
+    pub every: Span,
+}
+
+/// `[task.NAME]`
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Task {
+    /// The shell command.
+    pub run: String,
+}
+
+/// `[supervisor]`
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct SupervisorTable {
+    /// supervisord's configuration file (host).
+    pub config: Option<PathBuf>,
+    /// How it comes to read the release's files (host).
+    pub wiring: Wiring,
+    /// The directory of templates, relative to the release.
+    pub templates: Option<PathBuf>,
+    /// What is rendered from them.
+    pub program: Vec<ProgramTable>,
+    /// Programs that are never rendered here.
+    pub blacklist: Vec<String>,
+    /// How running programs are restarted.
+    pub restart: Restart,
+}
+
+/// `[supervisor] wiring`
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Wiring {
+    /// One continuation line in supervisord's `[include]`.
+    #[default]
+    Include,
+    /// Rendered into `conf.d`, owned by root.
+    Copy,
+}
+
+/// `[supervisor] restart`
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Restart {
+    /// One process at a time.
+    #[default]
+    Rolling,
+    /// All at once.
+    Together,
+}
+
+/// `[[supervisor.program]]`
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct ProgramTable {
+    /// The template's file name.
+    pub template: PathBuf,
+    /// Only on hosts with one of these roles; on all if empty.
+    pub roles: Vec<String>,
+    /// How many times it is rendered; once if not given.
+    pub count: Option<u32>,
+    /// What the template is given.
+    pub params: BTreeMap<String, toml::Value>,
+    /// What it is given instead on one host, by host name.
+    pub hosts: BTreeMap<String, BTreeMap<String, toml::Value>>,
+}
+
+/// `[health]`
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct HealthTable {
+    /// Must answer with 2xx.
+    pub url: Option<String>,
+    /// Must exit with 0.
+    pub command: Option<String>,
+    /// The time it has; a minute if not given.
+    pub timeout: Option<Span>,
+}
+
+/// `[activate]`
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct ActivateTable {
+    /// What follows if the release does not come up.
+    pub on_failure: OnFailure,
+}
+
+/// `[activate] on_failure`
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFailure {
+    /// The release that was live before is activated again.
+    #[default]
+    Rollback,
+    /// The new one stays live.
+    Stay,
+}
+
+/// `[clean]`
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct CleanTable {
+    /// How many of the newest good releases are kept; 3 if not given.
+    pub keep: Option<usize>,
+    /// Releases younger than this are kept.
+    pub keep_for: Option<Span>,
+    /// Fewer are kept while less than this is free.
+    pub min_free: Option<Size>,
+}
+
+/// `[hooks]`: shell commands.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct HooksTable {
+    /// Before a deploy begins.
+    pub on_start: Option<String>,
+    /// After one succeeded.
+    pub on_success: Option<String>,
+    /// After one failed.
+    pub on_failure: Option<String>,
+    /// After a rollback.
+    pub on_rollback: Option<String>,
+    /// Before a program is restarted.
+    pub drain: Option<String>,
+    /// After it runs again.
+    pub undrain: Option<String>,
+}
+
+/// A duration as it is written in these files: `"60s"`, `"5m"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span(pub Duration);
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        let wrong =
+            || serde::de::Error::custom(format!("{text:?} is not a duration such as \"90s\", \"5m\" or \"4h\""));
+        crate::clock::parse_duration(&text).map(Self).ok_or_else(wrong)
+    }
+}
+
+/// A number of bytes as it is written in these files: `"500M"`, `"2G"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size(pub u64);
+
+impl std::str::FromStr for Size {
+    type Err = String;
+
+    /// Reads a number and one of `K M G T` (of 1024), each also as `KB` or `KiB`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = || format!("{text:?} is not a size such as \"500M\" or \"2G\"");
+        let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let (number, unit) = text.split_at(digits);
+        let power = match unit.trim_end_matches('B').trim_end_matches('i') {
+            "" => 0,
+            "K" | "k" => 1,
+            "M" => 2,
+            "G" => 3,
+            "T" => 4,
+            _ => return Err(wrong()),
+        };
+        let bytes = number.parse::<u64>().ok().and_then(|n| n.checked_mul(1024_u64.checked_pow(power)?));
+        bytes.map(Self).ok_or_else(wrong)
+    }
+}
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
+    }
+}

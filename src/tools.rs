@@ -1,0 +1,260 @@
+//! Runs one program: arguments, environment, streams, time limit. The only home of `Command::new`.
+//!
+//! Every program gets /dev/null as standard input unless one is handed to it, a session of its own, no descriptor above
+//! 2 and an environment made of what is known to be harmless; so no lock, terminal or poisoned variable reaches it.
+
+mod watch;
+
+pub use watch::Streaming;
+
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+use watch::Running;
+
+/// Where programs are looked for by a root run, whatever PATH says.
+const ROOT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Variables that are handed on; `LC_*` beside them.
+const HANDED_ON: [&str; 18] = [
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "LANG",
+    "LANGUAGE",
+    "TZ",
+    "TMPDIR",
+    "SSH_AUTH_SOCK",
+    "NO_COLOR",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "all_proxy",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "ALL_PROXY",
+];
+/// Why a program did not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum ToolError {
+    /// It is not there or may not be run.
+    #[error("cannot run {program}: {cause}")]
+    Start {
+        /// The program.
+        program: String,
+        /// The system's answer.
+        cause: io::Error,
+    },
+    /// It ran and failed.
+    #[error("{program} failed: {status}{}", said(tail))]
+    Failed {
+        /// The program and its first argument.
+        program: String,
+        /// How it ended.
+        status: ExitStatus,
+        /// The end of what it printed.
+        tail: String,
+    },
+    /// It did not end in time and was killed.
+    #[error("{program} did not end within {} s and was killed{}", limit.as_secs(), said(tail))]
+    Overdue {
+        /// The program and its first argument.
+        program: String,
+        /// The time it had.
+        limit: Duration,
+        /// The end of what it printed.
+        tail: String,
+    },
+    /// Its output could not be read or kept.
+    #[error("lost the output of {program}: {cause}")]
+    Output {
+        /// The program and its first argument.
+        program: String,
+        /// What went wrong.
+        cause: io::Error,
+    },
+}
+
+fn said(tail: &str) -> String {
+    if tail.trim().is_empty() { String::new() } else { format!("\n{}", tail.trim_end()) }
+}
+
+/// What every program starts with: where to look for it, and its environment.
+#[derive(Clone, Debug)]
+pub struct Tools {
+    environment: BTreeMap<OsString, OsString>,
+}
+
+impl Tools {
+    /// Takes the harmless part of `environment`, as `std::env::vars_os` gives it. A `root` run gets a fixed PATH.
+    pub fn new(environment: impl Iterator<Item = (OsString, OsString)>, root: bool) -> Self {
+        let harmless = |name: &OsStr| {
+            name.to_str().is_some_and(|n| HANDED_ON.contains(&n) || n.starts_with("LC_") || (n == "PATH" && !root))
+        };
+        let mut environment: BTreeMap<_, _> = environment.filter(|(name, _)| harmless(name)).collect();
+        let inherited = environment.remove(OsStr::new("PATH")).unwrap_or_else(|| ROOT_PATH.into());
+        let absolute = std::env::split_paths(&inherited).filter(|dir| dir.is_absolute());
+        environment.insert("PATH".into(), std::env::join_paths(absolute).unwrap_or_else(|_| ROOT_PATH.into()));
+        Self { environment }
+    }
+
+    /// The same, for programs that run as the user `name` with that home.
+    #[must_use]
+    pub fn of_user(mut self, name: &str, home: &Path) -> Self {
+        let own = [("USER", OsString::from(name)), ("LOGNAME", name.into()), ("HOME", home.into())];
+        self.environment.extend(own.into_iter().map(|(key, value)| (key.into(), value)));
+        self.environment.remove(OsStr::new("SSH_AUTH_SOCK"));
+        self
+    }
+
+    /// Where `program` is, looked for on PATH; `None` if it is not installed.
+    pub fn find(&self, program: &str) -> Option<PathBuf> {
+        let path = self.environment.get(OsStr::new("PATH"))?;
+        let runs = |file: &PathBuf| file.is_file() && nix::unistd::access(file, nix::unistd::AccessFlags::X_OK).is_ok();
+        std::env::split_paths(path).map(|dir| dir.join(program)).find(runs)
+    }
+
+    /// PATH as programs get it.
+    pub fn path(&self) -> &OsStr {
+        self.environment.get(OsStr::new("PATH")).map_or(OsStr::new(ROOT_PATH), OsString::as_os_str)
+    }
+
+    /// A program to be run, by name or absolute path.
+    pub fn program(&self, name: impl AsRef<OsStr>) -> Program {
+        let name = name.as_ref();
+        let found = name.to_str().filter(|n| !n.contains('/')).and_then(|n| self.find(n));
+        Program {
+            file: found.map_or_else(|| name.to_owned(), PathBuf::into_os_string),
+            arguments: Vec::new(),
+            environment: self.environment.clone(),
+            directory: PathBuf::from("/"),
+            limit: None,
+            input: None,
+        }
+    }
+}
+
+/// One program, not yet started.
+#[derive(Debug)]
+pub struct Program {
+    file: OsString,
+    arguments: Vec<OsString>,
+    environment: BTreeMap<OsString, OsString>,
+    directory: PathBuf,
+    limit: Option<Duration>,
+    input: Option<File>,
+}
+
+impl Program {
+    /// Adds arguments.
+    #[must_use]
+    pub fn args<A: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = A>) -> Self {
+        self.arguments.extend(arguments.into_iter().map(|a| a.as_ref().to_owned()));
+        self
+    }
+
+    /// Sets a variable of its environment.
+    #[must_use]
+    pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.environment.insert(name.as_ref().to_owned(), value.as_ref().to_owned());
+        self
+    }
+
+    /// The directory it runs in; `/` otherwise.
+    #[must_use]
+    pub fn dir(mut self, directory: &Path) -> Self {
+        self.directory = directory.to_owned();
+        self
+    }
+
+    /// The longest it may run before it and its process group are ended.
+    #[must_use]
+    pub fn limit(mut self, limit: Duration) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+
+    /// What it reads as standard input, from the file's present position.
+    #[must_use]
+    pub fn input(mut self, input: File) -> Self {
+        self.input = Some(input);
+        self
+    }
+
+    /// Runs it, hands everything it prints (both streams, in order) to `sink`, and returns when it has ended: what it
+    /// left behind in the background is not waited for. An error of `sink` ends it.
+    pub fn run(self, sink: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> Result<(), ToolError> {
+        let (label, limit) = (self.label(), self.limit);
+        let failed = |cause| ToolError::Start { program: label.clone(), cause };
+        let (reader, writer) = io::pipe().map_err(failed)?;
+        let mut command = self.command();
+        command.stdout(writer.try_clone().map_err(failed)?).stderr(writer);
+        let child = command.spawn().map_err(failed)?;
+        drop(command);
+        Running { label, limit, child, started: Instant::now() }.watch(reader, sink)
+    }
+
+    /// Runs it and returns what it printed on standard output, which must be short; standard error goes into the error.
+    pub fn capture(self) -> Result<Vec<u8>, ToolError> {
+        let mut streaming = self.stream()?;
+        let mut output = Vec::new();
+        let read = streaming.output.read_to_end(&mut output);
+        streaming.finish(read.map(drop))?;
+        Ok(output)
+    }
+
+    /// Starts it and hands out its standard output to be read; [`Streaming::finish`] must follow.
+    pub fn stream(self) -> Result<Streaming, ToolError> {
+        let label = self.label();
+        let failed = |cause| ToolError::Start { program: label.clone(), cause };
+        let mut command = self.command();
+        let errors = memfd_create("stderr", MFdFlags::MFD_CLOEXEC).map(File::from).map_err(|e| failed(e.into()))?;
+        command.stdout(Stdio::piped()).stderr(errors.try_clone().map_err(failed)?);
+        let mut child = command.spawn().map_err(failed)?;
+        let output = child.stdout.take().ok_or_else(|| failed(io::Error::other("it has no output")))?;
+        Ok(Streaming { output, label, child, errors })
+    }
+
+    /// Becomes this program, keeping the process and its standard streams; returns only if that fails.
+    pub fn replace(self) -> io::Error {
+        let mut command = self.bare();
+        command.exec()
+    }
+
+    fn label(&self) -> String {
+        let name = Path::new(&self.file).file_name().unwrap_or(&self.file).to_string_lossy().into_owned();
+        let verb =
+            self.arguments.iter().find(|a| a.to_str().is_some_and(|a| a.starts_with(|c: char| c.is_alphabetic())));
+        verb.map_or(name.clone(), |verb| format!("{name} {}", verb.to_string_lossy()))
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the one home of Command::new")]
+    fn bare(&self) -> Command {
+        let mut command = Command::new(&self.file);
+        command.args(&self.arguments).env_clear().envs(&self.environment).current_dir(&self.directory);
+        command
+    }
+
+    #[expect(unsafe_code, reason = "only async-signal-safe system calls between fork and exec")]
+    fn command(self) -> Command {
+        let mut command = self.bare();
+        command.stdin(self.input.map_or_else(Stdio::null, Stdio::from));
+        unsafe {
+            command.pre_exec(|| {
+                nix::unistd::setsid()?;
+                // Descriptors we were started with may lack close-on-exec; where the call is unknown they stay.
+                let (first, last, on_exec) = (3u32, u32::MAX, nix::libc::CLOSE_RANGE_CLOEXEC);
+                nix::libc::syscall(nix::libc::SYS_close_range, first, last, on_exec);
+                Ok(())
+            });
+        }
+        command
+    }
+}
