@@ -6,7 +6,7 @@ use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2, readlink
 use nix::sys::stat::utimensat;
 use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, UtimensatFlags, fchmod, fchmodat, fstat, fstatat, mkdirat};
 use nix::sys::statvfs::{Statvfs, fstatvfs};
-use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
+use nix::unistd::{UnlinkatFlags, linkat, symlinkat, unlinkat};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
@@ -158,6 +158,15 @@ impl Dir {
         absent(fstatat(self, name.as_ref(), AtFlags::AT_SYMLINK_NOFOLLOW)).map_err(self.fail("look at", &name))
     }
 
+    /// The identity of what `name` leads to, links followed; `None` if it leads nowhere.
+    pub fn resolve(&self, name: impl AsRef<OsStr>) -> Result<Option<Identity>> {
+        match absent(fstatat(self, name.as_ref(), AtFlags::empty())) {
+            Ok(stat) => Ok(stat.as_ref().map(Identity::from)),
+            Err(Errno::ELOOP | Errno::ENOTDIR | Errno::EACCES) => Ok(None),
+            Err(errno) => Err(self.fail("follow", &name)(errno)),
+        }
+    }
+
     /// Where the link `name` points; `None` if there is no such file.
     pub fn read_link(&self, name: impl AsRef<OsStr>) -> Result<Option<OsString>> {
         absent(readlinkat(self, name.as_ref())).map_err(self.fail("read the link", &name))
@@ -233,6 +242,20 @@ impl Dir {
     /// Makes the link `name`, which must not exist.
     pub fn symlink(&self, name: impl AsRef<OsStr>, target: &OsStr) -> Result<()> {
         symlinkat(target, self, name.as_ref()).map_err(self.fail("link", &name))
+    }
+
+    /// Gives the file `name` a second name in this directory; `true` if it was free, `false` if it was taken.
+    pub fn hard_link(&self, name: impl AsRef<OsStr>, new: impl AsRef<OsStr>) -> Result<bool> {
+        self.hard_link_into(name, self, new)
+    }
+
+    /// Gives the file `name` a second name in the directory `into`; `true` if it was free, `false` if it was taken.
+    pub fn hard_link_into(&self, name: impl AsRef<OsStr>, into: &Self, new: impl AsRef<OsStr>) -> Result<bool> {
+        match linkat(self, name.as_ref(), into, new.as_ref(), AtFlags::empty()) {
+            Ok(()) => Ok(true),
+            Err(Errno::EEXIST) => Ok(false),
+            Err(errno) => Err(self.fail("link", &name)(errno)),
+        }
     }
 
     /// Removes the file or link `name`; `false` if there was none.

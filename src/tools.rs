@@ -249,6 +249,8 @@ impl Program {
         unsafe {
             command.pre_exec(|| {
                 nix::unistd::setsid()?;
+                // If we are killed, what we wait for must not work on alone.
+                nix::libc::prctl(nix::libc::PR_SET_PDEATHSIG, nix::libc::SIGKILL);
                 // Descriptors we were started with may lack close-on-exec; where the call is unknown they stay.
                 let (first, last, on_exec) = (3u32, u32::MAX, nix::libc::CLOSE_RANGE_CLOEXEC);
                 nix::libc::syscall(nix::libc::SYS_close_range, first, last, on_exec);

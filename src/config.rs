@@ -1,0 +1,169 @@
+//! The host's file and the recipe, read and checked: who may have written them, what they say, what follows from both.
+
+use crate::directory::{Dir, PathError};
+use crate::layout::RECIPE;
+use crate::recipe::{Fault, Settings, merge, parse};
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+/// Where the host's files are: `<env>.toml` each.
+pub const DIRECTORY: &str = "/etc/releasectl";
+/// The largest file that is read.
+const LARGEST: u64 = 1 << 20;
+
+/// What is wrong with the configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file says something it may not.
+    #[error("{}: {fault}", path.display())]
+    Fault {
+        /// The file.
+        path: PathBuf,
+        /// The line and what is wrong with it.
+        fault: Fault,
+    },
+    /// A file, or its directory, could have been written by others.
+    #[error("{} can be written by others than its owner and root: it {why}", path.display())]
+    Unsafe {
+        /// The file or directory.
+        path: PathBuf,
+        /// How.
+        why: String,
+    },
+    /// It could not be read.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// It is not there.
+    #[error("there is no {}", .0.display())]
+    Missing(PathBuf),
+    /// None was named, and there is not exactly one.
+    #[error("no environment was named, and {} has {} of them", DIRECTORY, .0.len())]
+    WhichEnvironment(Vec<String>),
+    /// The name cannot be an environment's.
+    #[error("{0:?} cannot be an environment's name")]
+    NotAName(String),
+    /// No root anywhere.
+    #[error("{} does not say where the tree is", .0.display())]
+    NoRoot(PathBuf),
+}
+
+/// What was asked for on the command line or in the environment.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// `--env`.
+    pub environment: Option<String>,
+    /// `--root`.
+    pub root: Option<PathBuf>,
+    /// `--config`.
+    pub file: Option<PathBuf>,
+}
+
+/// One environment on this host.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Its name, if it has one.
+    pub environment: Option<String>,
+    /// The tree's root as it was given.
+    pub root: PathBuf,
+    /// The host's file as a table, for [`Config::with_recipe`].
+    host: toml::Table,
+    /// What the host's file says.
+    pub settings: Settings,
+}
+
+impl Config {
+    /// Finds and reads the host's file. With a root and neither environment nor file named, none is looked for.
+    pub fn load(wanted: &Wanted) -> Result<Self, ConfigError> {
+        let (environment, file) = locate(wanted)?;
+        let Some(file) = file else {
+            let root = wanted.root.clone().unwrap_or_default();
+            let settings = Settings::default();
+            return Ok(Self { environment, root, host: toml::Table::new(), settings });
+        };
+        let text = read_trusted(&file)?;
+        let fault = |fault| ConfigError::Fault { path: file.clone(), fault };
+        let host = parse(&text, false).map_err(fault)?;
+        let settings = merge(host.clone(), toml::Table::new()).map_err(fault)?;
+        let root = wanted.root.clone().or_else(|| settings.root.clone());
+        let root = root.ok_or_else(|| ConfigError::NoRoot(file.clone()))?;
+        Ok(Self { environment, root, host, settings })
+    }
+
+    /// What the host's file and the recipe of `release` say together; the host wins.
+    pub fn with_recipe(&self, release: &Dir) -> Result<Settings, ConfigError> {
+        let Some(bytes) = release.read_file(RECIPE, LARGEST)? else { return Ok(self.settings.clone()) };
+        let path = release.path().join(RECIPE);
+        let fault = |fault| ConfigError::Fault { path: path.clone(), fault };
+        let text = text(bytes).map_err(fault)?;
+        let recipe = parse(&text, true).map_err(fault)?;
+        merge(self.host.clone(), recipe).map_err(fault)
+    }
+}
+
+/// The environment's name and the file that describes it, if there is one.
+fn locate(wanted: &Wanted) -> Result<(Option<String>, Option<PathBuf>), ConfigError> {
+    let stem = |file: &Path| file.file_stem().and_then(OsStr::to_str).map(str::to_owned);
+    match (&wanted.environment, &wanted.file) {
+        (name, Some(file)) => Ok((name.clone().or_else(|| stem(file)), Some(file.clone()))),
+        (Some(name), None) => {
+            let plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+            if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
+                return Err(ConfigError::NotAName(name.clone()));
+            }
+            let file = Path::new(DIRECTORY).join(format!("{name}.toml"));
+            // With a root of its own an environment needs no file.
+            let needed = wanted.root.is_none() || file.exists();
+            Ok((Some(name.clone()), needed.then_some(file)))
+        }
+        (None, None) if wanted.root.is_some() => Ok((None, None)),
+        (None, None) => {
+            let mut names: Vec<String> = configured().iter().filter_map(|file| stem(file)).collect();
+            names.sort();
+            match <[String; 1]>::try_from(names) {
+                Ok([name]) => {
+                    let file = Path::new(DIRECTORY).join(format!("{name}.toml"));
+                    Ok((Some(name), Some(file)))
+                }
+                Err(names) => Err(ConfigError::WhichEnvironment(names)),
+            }
+        }
+    }
+}
+
+fn configured() -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(DIRECTORY).into_iter().flatten().flatten().map(|entry| entry.path());
+    entries.filter(|path| path.extension() == Some(OsStr::new("toml"))).collect()
+}
+
+/// Reads a file that only root or the one who runs us can have written: it, and the directory it is in.
+fn read_trusted(path: &Path) -> Result<String, ConfigError> {
+    let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let name = path.file_name().ok_or_else(|| ConfigError::Missing(path.to_owned()))?;
+    let directory = std::fs::canonicalize(directory).map_err(|cause| match cause.kind() {
+        std::io::ErrorKind::NotFound => ConfigError::Missing(path.to_owned()),
+        _ => PathError::new("open", path, cause).into(),
+    })?;
+    let dir = Dir::open(&directory)?;
+    refuse_writable(dir.path(), &dir.own_stat()?, true)?;
+    let Some(stat) = dir.stat(name)? else { return Err(ConfigError::Missing(path.to_owned())) };
+    refuse_writable(path, &stat, false)?;
+    let bytes = dir.read_file(name, LARGEST)?.ok_or_else(|| ConfigError::Missing(path.to_owned()))?;
+    text(bytes).map_err(|fault| ConfigError::Fault { path: path.to_owned(), fault })
+}
+
+fn text(bytes: Vec<u8>) -> Result<String, Fault> {
+    String::from_utf8(bytes).map_err(|_| Fault { line: 0, message: "it is not UTF-8 text".to_owned() })
+}
+
+fn refuse_writable(path: &Path, stat: &nix::sys::stat::FileStat, sticky_will_do: bool) -> Result<(), ConfigError> {
+    let own = nix::unistd::Uid::effective().as_raw();
+    let sticky = sticky_will_do && stat.st_mode & 0o1000 != 0;
+    let why = if stat.st_uid != 0 && stat.st_uid != own {
+        format!("belongs to uid {}", stat.st_uid)
+    } else if stat.st_mode & 0o022 != 0 && !sticky {
+        format!("has mode {:04o}", stat.st_mode & 0o7777)
+    } else {
+        return Ok(());
+    };
+    Err(ConfigError::Unsafe { path: path.to_owned(), why })
+}

@@ -1,0 +1,199 @@
+//! The journal on disk: sealed lines, appended in one write each, read from the end. Its file lies in the state directory
+//! and is changed only under the tree lock; looking needs no lock, since a line is whole or it is not there.
+
+use crate::clock::Timestamp;
+use crate::directory::{Dir, PathError, Result};
+use crate::durable::{append_line, sync_file};
+use crate::layout::JOURNAL;
+use crate::operation::{Begin, Done, Event, Record};
+use crate::sealed::{seal, unseal};
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+
+/// How much of the end is read at first. Every command checks this much; more is read only if it is needed.
+const WINDOW: u64 = 256 * 1024;
+/// A line longer than this is damage.
+const LONGEST_LINE: usize = 64 * 1024;
+
+/// The end of the journal, as far back as it was needed.
+#[derive(Debug, Default)]
+pub struct Tail {
+    /// Its records, oldest first.
+    pub records: Vec<Record>,
+    /// Whether `records` begins with the journal's first line.
+    pub complete: bool,
+    /// Where the last good line ends, in bytes from the start.
+    good_end: u64,
+    /// Bytes behind it that are no record.
+    pub torn: u64,
+    /// Whether what is torn is more than one write cut short: whole lines were there once.
+    torn_lines: bool,
+    /// Whether a bad line stands between good ones.
+    pub damaged: bool,
+    /// Whether there is a journal at all.
+    pub exists: bool,
+}
+
+impl Tail {
+    /// Reads from the end until `enough` says so of the records found, or all of them are read.
+    pub fn read(state: &Dir, enough: &dyn Fn(&[Record]) -> bool) -> Result<Self> {
+        let Some(file) = state.open_file(JOURNAL)? else { return Ok(Self { complete: true, ..Self::default() }) };
+        let path = state.path().join(JOURNAL);
+        let length = file.metadata().map_err(|e| PathError::new("look at", &path, e))?.len();
+        let mut window = WINDOW;
+        loop {
+            let from = length.saturating_sub(window);
+            let mut bytes = vec![0; usize::try_from(length - from).unwrap_or(usize::MAX)];
+            let read = read_fully(&file, &mut bytes, from).map_err(|e| PathError::new("read", &path, e))?;
+            bytes.truncate(read);
+            let tail = Self::parse(&bytes, from);
+            if tail.complete || enough(&tail.records) {
+                return Ok(tail);
+            }
+            window *= 4;
+        }
+    }
+
+    /// The records in `bytes`, which begin at `from`; a first line that is cut is passed over.
+    fn parse(bytes: &[u8], from: u64) -> Self {
+        let skipped =
+            if from == 0 { 0 } else { bytes.iter().position(|b| *b == b'\n').map_or(bytes.len(), |at| at + 1) };
+        let mut tail = Self { complete: from == 0, exists: true, good_end: from + skipped as u64, ..Self::default() };
+        let mut at = tail.good_end;
+        let mut bad = false;
+        for line in bytes[skipped..].split_inclusive(|b| *b == b'\n') {
+            at += line.len() as u64;
+            let last = tail.records.last().map_or(0, |record| record.seq);
+            match line.strip_suffix(b"\n").and_then(unseal::<Record>).filter(|record| record.seq > last) {
+                Some(record) => {
+                    tail.records.push(record);
+                    tail.damaged |= bad;
+                    (bad, tail.good_end) = (false, at);
+                }
+                None => bad = true,
+            }
+        }
+        tail.torn = at - tail.good_end;
+        let rest = &bytes[bytes.len() - usize::try_from(tail.torn).unwrap_or(0)..];
+        tail.torn_lines = rest.contains(&b'\n');
+        tail
+    }
+}
+
+/// Every record there is, first to last, without keeping them. Returns how many lines were no records.
+pub fn scan(state: &Dir, see: &mut dyn FnMut(Record)) -> Result<u64> {
+    let Some(file) = state.open_file(JOURNAL)? else { return Ok(0) };
+    let path = state.path().join(JOURNAL);
+    let mut reader = BufReader::with_capacity(LONGEST_LINE, file);
+    let (mut line, mut bad) = (Vec::new(), 0);
+    loop {
+        line.clear();
+        let read = reader.read_until(b'\n', &mut line).map_err(|e| PathError::new("read", &path, e))?;
+        match line.strip_suffix(b"\n").and_then(unseal) {
+            _ if read == 0 => return Ok(bad),
+            Some(record) => see(record),
+            None => bad += 1,
+        }
+    }
+}
+
+/// The journal open for writing. Made only by whoever holds the tree lock.
+#[derive(Debug)]
+pub struct Journal {
+    file: File,
+    path: PathBuf,
+    end: u64,
+    next: u64,
+}
+
+impl Journal {
+    /// Opens it, made if absent; `tail` is what [`Tail::read`] found under the same lock. A torn end is cut; damage is
+    /// set aside as `journal.broken-<now>` with every good line kept. Returns what a person should hear of that.
+    /// Numbers go on after the last one, and are never below `least`.
+    pub fn open(state: &Dir, tail: &Tail, least: u64, now: Timestamp) -> Result<(Self, Vec<String>)> {
+        let mut notices = Vec::new();
+        if tail.damaged || tail.torn_lines {
+            let aside = set_aside(state, now)?;
+            notices.push(format!("the journal was damaged; it was set aside as {aside} and its good lines were kept"));
+        }
+        let file = state.open_or_create(JOURNAL, 0o600)?;
+        let path = state.path().join(JOURNAL);
+        let fail = |cause| PathError::new("open", &path, cause);
+        let mut end = file.metadata().map_err(fail)?.len();
+        if tail.torn > 0 && !(tail.damaged || tail.torn_lines) {
+            file.set_len(tail.good_end).map_err(|e| PathError::new("cut", &path, e))?;
+            end = tail.good_end;
+            notices
+                .push(format!("the last line of the journal was cut short and has been dropped ({} bytes)", tail.torn));
+        }
+        let next = tail.records.last().map_or(1, |record| record.seq + 1).max(least);
+        Ok((Self { file, path, end, next }, notices))
+    }
+
+    /// Writes an intent. Durable on return; returns its number.
+    pub fn begin(&mut self, begin: Begin, now: Timestamp) -> Result<u64> {
+        let seq = self.append(Event::Begin(begin), now)?;
+        sync_file(&self.file, &self.path)?;
+        Ok(seq)
+    }
+
+    /// Writes an outcome. Not made durable by itself: an intent without one is settled by looking at the disk.
+    pub fn done(&mut self, done: Done, now: Timestamp) -> Result<()> {
+        self.append(Event::Done(done), now).map(drop)
+    }
+
+    /// The number the next line will have.
+    pub fn next_seq(&self) -> u64 {
+        self.next
+    }
+
+    fn append(&mut self, event: Event, at: Timestamp) -> Result<u64> {
+        let record = Record { seq: self.next, at, event };
+        let mut line = seal(&record).map_err(|e| PathError::new("write", &self.path, std::io::Error::other(e)))?;
+        line.push('\n');
+        append_line(&mut self.file, &self.path, self.end, line.as_bytes())?;
+        self.end += line.len() as u64;
+        self.next += 1;
+        Ok(record.seq)
+    }
+}
+
+/// Keeps the damaged journal under another name and puts one with its good lines in its place, whole at every moment.
+fn set_aside(state: &Dir, now: Timestamp) -> Result<String> {
+    let mut good = String::new();
+    let mut last = 0;
+    scan(state, &mut |record| {
+        if record.seq > last {
+            last = record.seq;
+            good.extend(seal(&record).map(|line| line + "\n"));
+        }
+    })?;
+    let names = (0..).map(|n| match n {
+        0 => format!("journal.broken-{}", now.compact()),
+        n => format!("journal.broken-{}.{n}", now.compact()),
+    });
+    let mut aside = String::new();
+    for name in names {
+        aside = name;
+        if state.hard_link(JOURNAL, &aside)? {
+            break;
+        }
+    }
+    state.write_file(JOURNAL, good.as_bytes(), 0o600)?;
+    Ok(aside)
+}
+
+fn read_fully(file: &File, bytes: &mut [u8], from: u64) -> std::io::Result<usize> {
+    let mut read = 0;
+    while read < bytes.len() {
+        match file.read_at(&mut bytes[read..], from + read as u64) {
+            Ok(0) => break,
+            Ok(more) => read += more,
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(read)
+}

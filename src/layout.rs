@@ -1,0 +1,85 @@
+//! Names on disk: where everything of a tree lies.
+
+use crate::release::ReleaseId;
+use std::path::{Path, PathBuf};
+
+/// The link to the live release.
+pub const CURRENT: &str = "current";
+/// The directory of releases.
+pub const RELEASES: &str = "releases";
+/// What releases share.
+pub const SHARED: &str = "shared";
+/// Logs of the application.
+pub const LOG: &str = "log";
+/// Our own directory, in the tree and in each release.
+pub const STATE: &str = ".releasectl";
+/// The tree lock, in the state directory.
+pub const LOCK: &str = "lock";
+/// The history, in the state directory.
+pub const JOURNAL: &str = "journal.jsonl";
+/// Bytes given up on a full disk, in the state directory.
+pub const BALLAST: &str = "ballast";
+/// Bare git mirrors, in the state directory.
+pub const MIRROR: &str = "mirror";
+/// uv's cache, in the state directory.
+pub const CACHE: &str = "cache";
+/// Releases being deleted, in the state directory.
+pub const TRASH: &str = "trash";
+/// Manifests of releases that were there before us, in the state directory.
+pub const ADOPTED: &str = "adopted";
+/// A release's manifest, in its state directory.
+pub const MANIFEST: &str = "release.json";
+/// What a build printed, in a release's state directory.
+pub const BUILD_LOG: &str = "build.log";
+/// Names, modes, sizes and times of a ready release, in its state directory.
+pub const INVENTORY: &str = "inventory";
+/// The recipe, at the root of the code.
+pub const RECIPE: &str = "releasectl.toml";
+
+/// The paths of one tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    root: PathBuf,
+}
+
+impl Layout {
+    /// The tree at `root`, an absolute path.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// The root itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The link to the live release.
+    pub fn current(&self) -> PathBuf {
+        self.root.join(CURRENT)
+    }
+
+    /// The directory of releases.
+    pub fn releases(&self) -> PathBuf {
+        self.root.join(RELEASES)
+    }
+
+    /// One release.
+    pub fn release(&self, id: &ReleaseId) -> PathBuf {
+        self.releases().join(id.as_str())
+    }
+
+    /// Our own directory.
+    pub fn state(&self) -> PathBuf {
+        self.root.join(STATE)
+    }
+
+    /// The history.
+    pub fn journal(&self) -> PathBuf {
+        self.state().join(JOURNAL)
+    }
+
+    /// The bare mirrors.
+    pub fn mirrors(&self) -> PathBuf {
+        self.state().join(MIRROR)
+    }
+}

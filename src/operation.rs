@@ -1,0 +1,263 @@
+//! What the journal says: the records on its lines, and what follows from them without looking at the disk.
+
+use crate::clock::Timestamp;
+use crate::release::ReleaseId;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// How many releases a rollback could go back through, one after the other.
+const LONGEST_CHAIN: usize = 64;
+
+/// One line of the journal.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Counts up by one from line to line; the only order there is.
+    pub seq: u64,
+    /// When it was written; for people.
+    pub at: Timestamp,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// What a line says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// An operation is about to have its effect.
+    Begin(Begin),
+    /// It is over.
+    Done(Done),
+}
+
+/// The intent: durable before the effect.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Begin {
+    /// What is to be done.
+    pub operation: Operation,
+    /// Who wants it.
+    pub by: String,
+    /// What was live.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<ReleaseId>,
+    /// What is to be live, made or changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<ReleaseId>,
+    /// For a flip: the live release and those a rollback would go back to, in turn, once it is made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chain: Option<Chain>,
+    /// What else it is about: the releases cleaned or taken over.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub releases: Vec<ReleaseId>,
+    /// The command it is a part of, or why it is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+}
+
+/// The outcome.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Done {
+    /// The sequence number of its [`Begin`].
+    pub of: u64,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// How long it took.
+    pub seconds: f64,
+    /// What went wrong, or was noticed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// What can be done to a tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Operation {
+    /// The tree was laid out or taken over.
+    Init,
+    /// A release is built.
+    Create,
+    /// A release goes live.
+    Activate,
+    /// The one before goes live again.
+    Rollback,
+    /// Nothing is live any more.
+    Deactivate,
+    /// Somebody else changed `current`.
+    External,
+    /// Releases nobody needs are removed.
+    Clean,
+    /// Releases are removed by name.
+    Remove,
+    /// A release is pinned.
+    Pin,
+    /// Its pins are taken away.
+    Unpin,
+}
+
+impl Operation {
+    /// Whether it moves `current`.
+    pub fn is_flip(self) -> bool {
+        matches!(self, Self::Init | Self::Activate | Self::Rollback | Self::Deactivate | Self::External)
+    }
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.pad(match self {
+            Self::Init => "init",
+            Self::Create => "create",
+            Self::Activate => "activate",
+            Self::Rollback => "rollback",
+            Self::Deactivate => "deactivate",
+            Self::External => "external",
+            Self::Clean => "clean",
+            Self::Remove => "remove",
+            Self::Pin => "pin",
+            Self::Unpin => "unpin",
+        })
+    }
+}
+
+/// How an operation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It had its effect.
+    Done,
+    /// It failed, and what is live did not change.
+    Failed,
+    /// It was cut off before it had its effect; settled by a later command.
+    Interrupted,
+    /// Its end is not recorded yet.
+    Unfinished,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.pad(match self {
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Interrupted => "interrupted",
+            Self::Unfinished => "unfinished",
+        })
+    }
+}
+
+/// The live release and, behind it, those that rollbacks would go back to, in turn.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Chain(Vec<ReleaseId>);
+
+impl Chain {
+    /// The releases that a rollback could go to while `live` is live, the best first.
+    pub fn candidates(&self, live: Option<&ReleaseId>) -> impl Iterator<Item = &ReleaseId> {
+        self.0.iter().filter(move |id| Some(*id) != live)
+    }
+
+    /// The chain once `to` has been activated: it comes before everything else.
+    #[must_use]
+    pub fn activated(&self, to: &ReleaseId) -> Self {
+        let older = match self.0.split_first() {
+            Some((live, before)) if live == to => before,
+            _ => &self.0,
+        };
+        Self(std::iter::once(to).chain(older).take(LONGEST_CHAIN).cloned().collect())
+    }
+
+    /// The chain once one went back to `to`: what came after it is left out. If it was never live, it takes the place of
+    /// what was rolled back from.
+    #[must_use]
+    pub fn went_back(&self, to: &ReleaseId) -> Self {
+        match self.0.iter().position(|id| id == to) {
+            Some(at) => Self(self.0[at..].to_vec()),
+            None => Self(self.0.get(1..).unwrap_or_default().to_vec()).activated(to),
+        }
+    }
+}
+
+impl FromIterator<ReleaseId> for Chain {
+    fn from_iter<I: IntoIterator<Item = ReleaseId>>(ids: I) -> Self {
+        Self(ids.into_iter().take(LONGEST_CHAIN).collect())
+    }
+}
+
+/// An operation as `history` shows it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Entry {
+    /// When it began.
+    pub at: Timestamp,
+    /// Who did it.
+    pub by: String,
+    /// What was done.
+    pub operation: Operation,
+    /// What was live.
+    pub from: Option<ReleaseId>,
+    /// What it was about.
+    pub to: Option<ReleaseId>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// How long it took; zero while it is unfinished.
+    pub seconds: f64,
+    /// The command it was a part of, or why it was done.
+    pub cause: Option<String>,
+    /// What went wrong, or was noticed.
+    pub note: Option<String>,
+}
+
+/// The operations that `records`, in the journal's order, tell of.
+pub fn entries(records: impl IntoIterator<Item = Record>) -> Vec<Entry> {
+    let mut operations: BTreeMap<u64, Entry> = BTreeMap::new();
+    for Record { seq, at, event } in records {
+        match event {
+            Event::Begin(Begin { operation, by, from, to, cause, .. }) => {
+                let (outcome, seconds, note) = (Outcome::Unfinished, 0.0, None);
+                operations.insert(seq, Entry { at, by, operation, from, to, outcome, seconds, cause, note });
+            }
+            Event::Done(done) => {
+                if let Some(entry) = operations.get_mut(&done.of) {
+                    (entry.outcome, entry.seconds, entry.note) = (done.outcome, done.seconds, done.note);
+                }
+            }
+        }
+    }
+    operations.into_values().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(text: &str) -> ReleaseId {
+        text.parse().unwrap()
+    }
+
+    fn best(chain: &Chain, live: &str) -> Option<String> {
+        chain.candidates(Some(&id(live))).next().map(ToString::to_string)
+    }
+
+    #[test]
+    fn p04_each_rollback_goes_one_further_back_and_never_to_and_fro() {
+        let chain = ["A", "B", "C"].iter().fold(Chain::default(), |chain, name| chain.activated(&id(name)));
+        assert_eq!(best(&chain, "C").as_deref(), Some("B"));
+        let chain = chain.went_back(&id("B"));
+        assert_eq!(best(&chain, "B").as_deref(), Some("A"));
+        let chain = chain.went_back(&id("A"));
+        assert_eq!(best(&chain, "A"), None);
+        let again = chain.activated(&id("C"));
+        assert_eq!(best(&again, "C").as_deref(), Some("A"));
+    }
+
+    #[test]
+    fn p04_the_same_release_twice_is_one_activation() {
+        let chain = Chain::default().activated(&id("A")).activated(&id("B")).activated(&id("B"));
+        assert_eq!(best(&chain, "B").as_deref(), Some("A"));
+        assert_eq!(best(&chain.activated(&id("A")), "A").as_deref(), Some("B"));
+    }
+
+    #[test]
+    fn p04_going_back_to_what_was_never_live_leaves_out_what_was_left() {
+        let chain = Chain::default().activated(&id("A")).activated(&id("B")).went_back(&id("X"));
+        assert_eq!(best(&chain, "X").as_deref(), Some("A"));
+    }
+}

@@ -1,0 +1,180 @@
+//! Sources: where code comes from, and how it gets into a release. Nothing here knows of locks or manifests.
+
+mod dir;
+mod git;
+mod mirror;
+mod tar;
+
+pub use git::{Commit, fetch};
+
+use crate::directory::{Dir, Identity, PathError};
+use crate::release::{Origin, SourceKind};
+use crate::stage::Stages;
+use crate::tools::{ToolError, Tools};
+use std::path::{Path, PathBuf};
+
+/// Why code could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// It names nothing that is there.
+    #[error("{0} is neither a git repository, a directory nor a tar file")]
+    Nothing(String),
+    /// The text cannot be a source.
+    #[error("{location:?} cannot be used as a source: {why}")]
+    Refused {
+        /// What was given.
+        location: String,
+        /// Why not.
+        why: &'static str,
+    },
+    /// The ref is not in the repository.
+    #[error("{location} has no {reference}")]
+    NoRef {
+        /// The repository.
+        location: String,
+        /// What was asked for.
+        reference: String,
+    },
+    /// A member of a tar file is not what a release may hold.
+    #[error("the tar was refused at {member:?}: {why}")]
+    Member {
+        /// The member's name.
+        member: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A submodule cannot be had.
+    #[error("submodule {path}: {why}")]
+    Submodule {
+        /// Its path in the repository.
+        path: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// git did not do it.
+    #[error(transparent)]
+    Tool(#[from] ToolError),
+    /// The system refused.
+    #[error(transparent)]
+    Path(#[from] PathError),
+}
+
+/// Shorthand of this module.
+pub type Result<T, E = SourceError> = std::result::Result<T, E>;
+
+/// Where code is to come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A git repository, by URL or absolute path.
+    Git {
+        /// URL or path.
+        location: String,
+        /// What to check out; its HEAD if not given.
+        reference: Option<String>,
+    },
+    /// A directory as it is.
+    Dir(PathBuf),
+    /// A tar file.
+    Tar(PathBuf),
+    /// A tar on standard input.
+    Stdin,
+}
+
+impl Source {
+    /// Recognises `text`. `forced` overrides what it looks like.
+    pub fn recognise(text: &str, reference: Option<String>, forced: Option<SourceKind>) -> Result<Self> {
+        if text == "-" {
+            return Ok(Self::Stdin);
+        }
+        let path = Path::new(text);
+        let absolute = || std::fs::canonicalize(path).map_err(|cause| PathError::new("open", path, cause));
+        let kind = match forced {
+            Some(kind) => kind,
+            None if path.is_dir() => {
+                if is_repository(path) {
+                    SourceKind::Git
+                } else {
+                    SourceKind::Dir
+                }
+            }
+            None if path.is_file() => SourceKind::Tar,
+            None if is_url(text) => SourceKind::Git,
+            None => return Err(SourceError::Nothing(text.to_owned())),
+        };
+        match kind {
+            SourceKind::Git if path.exists() => Ok(Self::Git { location: text_of(&absolute()?)?, reference }),
+            SourceKind::Git => Ok(Self::Git { location: git::checked_url(text)?, reference }),
+            SourceKind::Tar => Ok(Self::Tar(absolute()?)),
+            SourceKind::Dir | SourceKind::Adopted => Ok(Self::Dir(absolute()?)),
+        }
+    }
+
+    /// What the manifest says of it, before it is known which commit it is.
+    pub fn origin(&self) -> Origin {
+        let (kind, location, reference) = match self {
+            Self::Git { location, reference } => (SourceKind::Git, git::without_password(location), reference.clone()),
+            Self::Dir(path) => (SourceKind::Dir, path.display().to_string(), None),
+            Self::Tar(path) => (SourceKind::Tar, path.display().to_string(), None),
+            Self::Stdin => (SourceKind::Tar, "-".to_owned(), None),
+        };
+        Origin { kind, location, r#ref: reference, revision: None }
+    }
+}
+
+/// What bringing code into a release needs.
+pub struct Site<'a> {
+    /// The release, empty but for our own records.
+    pub release: &'a Dir,
+    /// The tree's mirrors.
+    pub mirrors: &'a Dir,
+    /// The tree itself, which is never copied into a release.
+    pub tree: Identity,
+    /// How programs are run.
+    pub tools: &'a Tools,
+    /// Who shows how far it is.
+    pub stages: &'a dyn Stages,
+}
+
+/// What is to be brought: for git, the commit that was fetched before the release's name was reserved.
+#[derive(Debug)]
+pub enum Ready {
+    /// A commit in a mirror.
+    Commit(Commit),
+    /// A directory.
+    Dir(PathBuf),
+    /// A tar file.
+    Tar(PathBuf),
+    /// A tar on standard input.
+    Stdin,
+}
+
+/// Brings the code into the release. Files have the modes and times of the source; nothing outside the release is
+/// written, whatever the source says. Not durable on return.
+pub fn bring(ready: &Ready, site: &Site<'_>) -> Result<()> {
+    match ready {
+        Ready::Commit(commit) => commit.check_out(site),
+        Ready::Dir(path) => dir::copy(path, site),
+        Ready::Tar(path) => tar::unpack_file(path, site),
+        Ready::Stdin => tar::unpack_stdin(site),
+    }
+}
+
+/// A repository with a work tree, a linked work tree (whose `.git` is a file), or a bare one.
+fn is_repository(path: &Path) -> bool {
+    path.join(".git").exists()
+        || (path.join("objects").is_dir() && path.join("refs").is_dir() && path.join("HEAD").is_file())
+}
+
+/// `scheme://…` or scp's `user@host:path`.
+fn is_url(text: &str) -> bool {
+    let scp =
+        || text.split_once(':').is_some_and(|(host, path)| !host.contains('/') && !host.is_empty() && !path.is_empty());
+    text.contains("://") || scp()
+}
+
+fn text_of(path: &Path) -> Result<String> {
+    let location = || path.display().to_string();
+    path.to_str()
+        .map(str::to_owned)
+        .ok_or_else(|| SourceError::Refused { location: location(), why: "it is not UTF-8" })
+}

@@ -1,0 +1,347 @@
+//! A tar as a source: recognised by its first bytes, unpacked by descriptor, every member checked before it is made. A
+//! member that is not what a release may hold is refused by name, and so is everything after it.
+
+use super::{Result, Site, SourceError};
+use crate::directory::{Dir, PathError, kind};
+use crate::layout::STATE;
+use crate::pin::PREFIX;
+use nix::errno::Errno;
+use nix::sys::stat::{Mode, SFlag, fchmod};
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+use tar::{Archive, Entry, EntryType};
+
+/// What a member's data is copied with.
+const BUFFER: usize = 128 * 1024;
+/// Unpacked bytes from which on the ratio to what was read counts …
+const BOMB_SIZE: u64 = 1 << 30;
+/// … and the ratio that no honest code reaches.
+const BOMB_RATIO: u64 = 200;
+
+/// Whose tar it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Maker {
+    /// `git archive` of a commit: links may lead anywhere, since none is ever followed.
+    Git,
+    /// Somebody handed it in.
+    Stranger,
+}
+
+/// Unpacks what `git archive` writes. `tell` hears how many members there were so far.
+pub(super) fn unpack_own(from: &mut dyn Read, into: &Dir, tell: &mut dyn FnMut(u64)) -> Result<()> {
+    let mut reader = BufReader::with_capacity(BUFFER, from);
+    Unpacking::new(into, Maker::Git)?.run(&mut reader, &|| 0, tell)
+}
+
+/// Unpacks the tar file `path` into the site's release.
+pub(super) fn unpack_file(path: &Path, site: &Site<'_>) -> Result<()> {
+    let file = File::open(path).map_err(|cause| PathError::new("open", path, cause))?;
+    unpack_any(Box::new(file), site)
+}
+
+/// Unpacks a tar on standard input.
+pub(super) fn unpack_stdin(site: &Site<'_>) -> Result<()> {
+    unpack_any(Box::new(io::stdin()), site)
+}
+
+fn unpack_any(from: Box<dyn Read>, site: &Site<'_>) -> Result<()> {
+    let read = std::rc::Rc::new(std::cell::Cell::new(0));
+    let counted = BufReader::with_capacity(BUFFER, Counted { inner: from, read: read.clone() });
+    let mut reader = decompressed(counted).map_err(|cause| refuse(Path::new(""), cause.to_string()))?;
+    site.stages.begin("unpack", None);
+    let outcome = Unpacking::new(site.release, Maker::Stranger)
+        .and_then(|unpacking| unpacking.run(&mut reader, &|| read.get(), &mut |done| site.stages.advance(done)));
+    site.stages.end();
+    outcome
+}
+
+/// Recognises gzip and zstd by their first bytes; anything else is taken for a plain tar.
+fn decompressed(mut from: BufReader<Counted>) -> io::Result<Box<dyn Read>> {
+    let first = from.fill_buf()?;
+    if first.starts_with(&[0x1f, 0x8b]) {
+        return Ok(Box::new(flate2::bufread::MultiGzDecoder::new(from)));
+    }
+    if first.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
+        return Ok(Box::new(Frames { decoder: Some(frame(from)?) }));
+    }
+    Ok(Box::new(from))
+}
+
+type Frame = ruzstd::decoding::StreamingDecoder<BufReader<Counted>, ruzstd::decoding::FrameDecoder>;
+
+fn frame(from: BufReader<Counted>) -> io::Result<Frame> {
+    Frame::new(from).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))
+}
+
+/// All frames of a zstd stream, one after the other.
+struct Frames {
+    decoder: Option<Frame>,
+}
+
+impl Read for Frames {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let Some(decoder) = &mut self.decoder else { return Ok(0) };
+            let read = decoder.read(buffer)?;
+            if read > 0 || buffer.is_empty() {
+                return Ok(read);
+            }
+            let mut rest = self.decoder.take().map(Frame::into_inner);
+            if let Some(rest) = rest.take_if(|rest| rest.fill_buf().is_ok_and(|bytes| !bytes.is_empty())) {
+                self.decoder = Some(frame(rest)?);
+            }
+        }
+    }
+}
+
+/// Counts what is read before it is decompressed.
+struct Counted {
+    inner: Box<dyn Read>,
+    read: std::rc::Rc<std::cell::Cell<u64>>,
+}
+
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.read.set(self.read.get() + read as u64);
+        Ok(read)
+    }
+}
+
+/// Remembers whether the last thing read was the end: a tar must end by saying so.
+struct Watched<'a> {
+    inner: &'a mut dyn Read,
+    at_end: &'a std::cell::Cell<bool>,
+}
+
+impl Read for Watched<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.at_end.set(read == 0 && !buffer.is_empty());
+        Ok(read)
+    }
+}
+
+/// A tar being unpacked.
+struct Unpacking<'a> {
+    into: &'a Dir,
+    maker: Maker,
+    /// Permission bits that are taken away, as `tar x` would: none for root.
+    masked: u32,
+    /// Bytes that may be written before the disk is full.
+    room: u64,
+    written: u64,
+    /// The directory the last member was made in.
+    parent: Option<(PathBuf, Dir)>,
+    /// Names in lower case, of a stranger's members.
+    seen: HashSet<Vec<u8>>,
+}
+
+impl<'a> Unpacking<'a> {
+    fn new(into: &'a Dir, maker: Maker) -> Result<Self> {
+        let space = into.space()?;
+        let room = space.blocks_available() * space.fragment_size();
+        let masked = if crate::identity::is_root() { 0 } else { current_umask() };
+        Ok(Self { into, maker, masked, room, written: 0, parent: None, seen: HashSet::new() })
+    }
+
+    fn run(mut self, from: &mut dyn Read, read: &dyn Fn() -> u64, tell: &mut dyn FnMut(u64)) -> Result<()> {
+        let at_end = std::cell::Cell::new(false);
+        let mut archive = Archive::new(Watched { inner: from, at_end: &at_end });
+        let mut last = PathBuf::new();
+        let entries = archive.entries().map_err(|cause| refuse(&last, cause.to_string()))?;
+        for (count, entry) in entries.enumerate() {
+            let mut entry = entry.map_err(|cause| refuse(&last, format!("what follows it is damaged: {cause}")))?;
+            last = PathBuf::from(OsStr::from_bytes(&entry.path_bytes()));
+            self.member(&mut entry, &last)?;
+            if self.written > BOMB_SIZE && self.maker == Maker::Stranger && self.written / BOMB_RATIO > read() {
+                return Err(refuse(&last, "it unpacks to far more than any code: a bomb"));
+            }
+            tell(count as u64 + 1);
+        }
+        if at_end.get() {
+            return Err(refuse(&last, "the tar ends after it without an end mark: it was cut short"));
+        }
+        // What pads the archive must be read, or its writer dies of a closed pipe.
+        io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(|cause| refuse(&last, cause.to_string()))?;
+        Ok(())
+    }
+
+    fn member(&mut self, entry: &mut Entry<'_, Watched<'_>>, name: &Path) -> Result<()> {
+        let kind = entry.header().entry_type();
+        if kind == EntryType::XGlobalHeader {
+            return Ok(());
+        }
+        let path = plain_path(name).map_err(|why| refuse(name, why))?;
+        let Some(path) = path else { return Ok(()) };
+        self.check_name(name, &path)?;
+        let mode = entry.header().mode().map_err(|cause| refuse(name, cause.to_string()))?;
+        if mode & 0o7000 != 0 && kind != EntryType::Symlink {
+            return Err(refuse(name, format!("mode {mode:04o} is setuid, setgid or sticky")));
+        }
+        let mode = mode & 0o777 & !self.masked;
+        let time = entry.header().mtime().unwrap_or(0).cast_signed();
+        if kind == EntryType::Directory {
+            return self.directory(&path, mode, name);
+        }
+        let base = path.file_name().unwrap_or_default().to_owned();
+        let stranger = self.maker == Maker::Stranger;
+        let parent = self.parent_of(&path, name)?;
+        match kind {
+            EntryType::Regular | EntryType::Continuous => {
+                let file = parent.create_file(&base, 0o600).map_err(|error| taken(name, error))?;
+                self.content(entry, file, mode, name)?;
+                self.parent_of(&path, name)?.set_mtime(&base, time, 0)?;
+            }
+            EntryType::Symlink => {
+                let target = link_target(entry, name)?;
+                if stranger && leads_out(&path, &target) {
+                    return Err(refuse(name, format!("it links to {}, outside the release", target.display())));
+                }
+                parent.symlink(&base, target.as_os_str()).map_err(|error| taken(name, error))?;
+                parent.set_mtime(&base, time, 0)?;
+            }
+            EntryType::Link => {
+                let target = link_target(entry, name)?;
+                self.hard_link(&target, &path, name)?;
+            }
+            _ => return Err(refuse(name, "it is neither a file, a directory nor a link")),
+        }
+        Ok(())
+    }
+
+    /// Our own names are ours, and no two names of a stranger's may be the same to anyone.
+    fn check_name(&mut self, name: &Path, path: &Path) -> Result<()> {
+        let first = path.iter().next().unwrap_or_default();
+        if first == STATE || (self.maker == Maker::Stranger && first.as_bytes().starts_with(PREFIX.as_bytes())) {
+            return Err(refuse(name, "that name is releasectl's own"));
+        }
+        if self.maker == Maker::Stranger && !self.seen.insert(path.as_os_str().as_bytes().to_ascii_lowercase()) {
+            return Err(refuse(name, "the same name, but for upper and lower case at most, came before"));
+        }
+        Ok(())
+    }
+
+    fn directory(&mut self, path: &Path, mode: u32, name: &Path) -> Result<()> {
+        let dir = open_making(self.into, path).map_err(|error| taken(name, error))?;
+        // One that could not be entered could not be filled.
+        dir.set_mode(mode | 0o700)?;
+        self.parent = Some((path.to_owned(), dir));
+        Ok(())
+    }
+
+    fn parent_of(&mut self, path: &Path, name: &Path) -> Result<&Dir> {
+        let wanted = path.parent().unwrap_or(Path::new(""));
+        if self.parent.as_ref().is_none_or(|(at, _)| at != wanted) {
+            let dir = open_making(self.into, wanted).map_err(|error| taken(name, error))?;
+            self.parent = Some((wanted.to_owned(), dir));
+        }
+        self.parent.as_ref().map(|(_, dir)| dir).ok_or_else(|| refuse(name, "it has no directory"))
+    }
+
+    fn content(&mut self, entry: &mut Entry<'_, Watched<'_>>, mut file: File, mode: u32, name: &Path) -> Result<()> {
+        let size = entry.size();
+        if self.maker == Maker::Stranger && size > self.room.saturating_sub(self.written) {
+            return Err(refuse(name, format!("it says it has {size} bytes, more than there is room for")));
+        }
+        let copied = io::copy(entry, &mut file).map_err(|cause| {
+            let path = self.into.path().join(name);
+            if cause.raw_os_error().is_some() {
+                PathError::new("write", path, cause).into()
+            } else {
+                refuse(name, cause.to_string())
+            }
+        })?;
+        if copied != size {
+            return Err(refuse(name, format!("it is cut short: {copied} of {size} bytes")));
+        }
+        self.written += size;
+        let set = fchmod(&file, Mode::from_bits_truncate(mode));
+        set.map_err(|errno| PathError::new("change the mode of", self.into.path().join(name), errno).into())
+    }
+
+    /// A second name for a file that came before, reached without following anything.
+    fn hard_link(&mut self, target: &Path, path: &Path, name: &Path) -> Result<()> {
+        let wrong = |why: &str| refuse(name, format!("it is a hard link to {}, {why}", target.display()));
+        let Ok(Some(plain)) = plain_path(target) else { return Err(wrong("outside the release")) };
+        let base = plain.file_name().unwrap_or_default();
+        let from = self.into.open_below(plain.parent().unwrap_or(Path::new("")));
+        let from = from.map_err(|_| wrong("which is not there"))?;
+        let stat = from.stat(base)?.ok_or_else(|| wrong("which is not there"))?;
+        if kind(&stat) != SFlag::S_IFREG {
+            return Err(wrong("which is no file"));
+        }
+        let own = path.file_name().unwrap_or_default();
+        let into = self.parent_of(path, name)?;
+        if from.hard_link_into(base, into, own)? { Ok(()) } else { Err(wrong("under a name that is taken")) }
+    }
+}
+
+/// `a/b` of `./a//b/`; `None` for the release itself. Absolute names and `..` are errors.
+fn plain_path(name: &Path) -> std::result::Result<Option<PathBuf>, String> {
+    let mut plain = PathBuf::new();
+    for part in name.components() {
+        match part {
+            Component::Normal(part) => plain.push(part),
+            Component::CurDir => {}
+            Component::ParentDir => return Err("its name leads out of the release".to_owned()),
+            Component::RootDir | Component::Prefix(_) => return Err("its name is absolute".to_owned()),
+        }
+    }
+    if plain.as_os_str().as_bytes().contains(&0) {
+        return Err("its name holds a NUL".to_owned());
+    }
+    Ok((!plain.as_os_str().is_empty()).then_some(plain))
+}
+
+/// Whether a link at `path` with this target leads out of the release, taken word for word.
+fn leads_out(path: &Path, target: &Path) -> bool {
+    let mut depth = path.components().count() - 1;
+    for part in target.components() {
+        match part {
+            Component::Normal(_) => depth += 1,
+            Component::CurDir => {}
+            Component::ParentDir if depth > 0 => depth -= 1,
+            _ => return true,
+        }
+    }
+    false
+}
+
+fn link_target(entry: &Entry<'_, Watched<'_>>, name: &Path) -> Result<PathBuf> {
+    let bytes = entry.link_name_bytes().filter(|bytes| !bytes.is_empty() && !bytes.contains(&0));
+    bytes.map(|bytes| PathBuf::from(OsStr::from_bytes(&bytes))).ok_or_else(|| refuse(name, "it is a link to nothing"))
+}
+
+/// Opens a directory below `root`, made where it is missing, no link followed on the way.
+pub(super) fn open_making(root: &Dir, path: &Path) -> std::result::Result<Dir, PathError> {
+    path.iter().try_fold(root.duplicate()?, |at, name| at.ensure_dir(name, 0o755))
+}
+
+fn refuse(member: &Path, why: impl Into<String>) -> SourceError {
+    let member = member.to_string_lossy().chars().take(512).collect();
+    SourceError::Member { member, why: why.into() }
+}
+
+/// A member that cannot be made because of what came before it; any other failure is the system's.
+fn taken(name: &Path, error: PathError) -> SourceError {
+    let errno = |errno: Errno| error.cause.raw_os_error() == Some(errno as i32);
+    if errno(Errno::EEXIST) {
+        refuse(name, "there is something of that name already")
+    } else if errno(Errno::ENOTDIR) || errno(Errno::ELOOP) {
+        refuse(name, "its way leads through a file or a link")
+    } else {
+        error.into()
+    }
+}
+
+/// The umask, which can only be read by setting it.
+fn current_umask() -> u32 {
+    let mask = nix::sys::stat::umask(Mode::from_bits_truncate(0o077));
+    nix::sys::stat::umask(mask);
+    mask.bits()
+}

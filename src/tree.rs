@@ -1,0 +1,330 @@
+//! The tree: [`Tree`] looks, [`LockedTree`] changes. Whoever changes anything must hold the guard, so the guard is the
+//! permission.
+
+mod build;
+mod discard;
+mod facts;
+mod flip;
+mod init;
+mod inventory;
+mod locked;
+
+pub use build::{Build, Reservation};
+pub use discard::{Discarded, empty_trash};
+pub use flip::{Flip, Flipped};
+pub use init::{Laid, is_vacant, lay_out};
+pub use inventory::{Difference, compare};
+pub use locked::{Actor, LockedTree};
+
+use crate::directory::{Dir, Identity, PathError, kind};
+use crate::journal::Tail;
+use crate::layout::{ADOPTED, CURRENT, Layout, MANIFEST, RELEASES, STATE};
+use crate::lock::{Lease, LockError};
+use crate::pin::Pin;
+use crate::release::{Manifest, ReleaseId};
+use crate::sealed::unseal;
+use crate::standing::{self, Standing};
+use nix::sys::stat::{FileStat, SFlag};
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+/// The largest manifest that is read.
+const LARGEST_MANIFEST: u64 = 4 << 20;
+
+/// Why a tree could not be looked at or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum TreeError {
+    /// Nothing is there, or nothing of ours.
+    #[error("there is no release tree at {}", .0.display())]
+    NoTree(PathBuf),
+    /// Something is there that is not ours.
+    #[error("{} is not empty and not a release tree", .0.display())]
+    NotOurs(PathBuf),
+    /// `current` is a file or a directory of its own.
+    #[error("{} is {what}, not a link", path.display())]
+    CurrentIsNoLink {
+        /// Its path.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
+    },
+    /// No such release.
+    #[error("there is no release {0}")]
+    NoRelease(String),
+    /// The release is there and cannot be used.
+    #[error("release {id} is {state}{}", why.as_ref().map_or(String::new(), |w| format!(": {w}")))]
+    NotReady {
+        /// The release.
+        id: ReleaseId,
+        /// What it is instead of ready.
+        state: &'static str,
+        /// What its record says of that.
+        why: Option<String>,
+    },
+    /// A name that a new release cannot have.
+    #[error("release {0} exists already")]
+    Exists(ReleaseId),
+    /// A record cannot be read.
+    #[error("the manifest of release {id} cannot be used: {why}")]
+    Damaged {
+        /// The release.
+        id: String,
+        /// In what way.
+        why: String,
+    },
+    /// The flip was prepared and not made.
+    #[error("{0}")]
+    Lock(#[from] LockError),
+    /// The system refused.
+    #[error(transparent)]
+    Path(#[from] PathError),
+}
+
+/// Shorthand of this module.
+pub type Result<T, E = TreeError> = std::result::Result<T, E>;
+
+/// Where `current` leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Live {
+    /// There is no such link.
+    Nothing,
+    /// To this release.
+    Release(ReleaseId),
+    /// To something that is no release here, or to nothing; as the link says it.
+    Elsewhere(OsString),
+}
+
+impl Live {
+    /// The release that is live.
+    pub fn id(&self) -> Option<&ReleaseId> {
+        match self {
+            Self::Release(id) => Some(id),
+            _ => None,
+        }
+    }
+}
+
+/// One entry of `releases/`.
+#[derive(Debug)]
+pub struct Entry {
+    /// Its name on disk.
+    pub name: OsString,
+    /// What it is.
+    pub found: Found,
+    /// Its device and inode.
+    pub identity: Identity,
+    /// The strongest of its pins.
+    pub pin: Option<Pin>,
+}
+
+/// What an entry of `releases/` turned out to be.
+#[derive(Debug)]
+pub enum Found {
+    /// A release with a manifest.
+    Release(Box<Manifest>),
+    /// A name that was reserved for a build that never came to write its manifest.
+    Reserved(ReleaseId),
+    /// A release whose manifest cannot be read.
+    Damaged(ReleaseId, String),
+    /// Nothing of ours.
+    Foreign,
+}
+
+impl Entry {
+    /// The release's id, if it is one.
+    pub fn id(&self) -> Option<&ReleaseId> {
+        match &self.found {
+            Found::Release(manifest) => Some(&manifest.id),
+            Found::Reserved(id) | Found::Damaged(id, _) => Some(id),
+            Found::Foreign => None,
+        }
+    }
+
+    /// Its manifest, if it has one that can be read.
+    pub fn manifest(&self) -> Option<&Manifest> {
+        match &self.found {
+            Found::Release(manifest) => Some(manifest),
+            _ => None,
+        }
+    }
+}
+
+/// A tree, open for looking. Its directories are opened once.
+#[derive(Debug)]
+pub struct Tree {
+    layout: Layout,
+    root: Dir,
+    releases: Dir,
+    state: Dir,
+}
+
+impl Tree {
+    /// Opens the tree whose root is open as `root`.
+    pub fn open(root: Dir) -> Result<Self> {
+        let layout = Layout::new(root.path());
+        let absent = |error: PathError| match error.cause.kind() {
+            std::io::ErrorKind::NotFound => TreeError::NoTree(root.path().to_owned()),
+            _ => TreeError::Path(error),
+        };
+        let state = root.open_dir(STATE).map_err(absent)?;
+        let releases = root.open_dir(RELEASES).map_err(absent)?;
+        Ok(Self { layout, root, releases, state })
+    }
+
+    /// Its paths.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Its root directory.
+    pub fn root(&self) -> &Dir {
+        &self.root
+    }
+
+    /// The directory of releases.
+    pub fn releases(&self) -> &Dir {
+        &self.releases
+    }
+
+    /// Our own directory.
+    pub fn state(&self) -> &Dir {
+        &self.state
+    }
+
+    /// Where `current` leads, found by identity: however the link is spelled, the release is the one it resolves to.
+    pub fn live(&self) -> Result<Live> {
+        let Some(stat) = self.root.stat(CURRENT)? else { return Ok(Live::Nothing) };
+        if kind(&stat) != SFlag::S_IFLNK {
+            let what = if kind(&stat) == SFlag::S_IFDIR { "a directory" } else { "a file" };
+            return Err(TreeError::CurrentIsNoLink { path: self.layout.current(), what });
+        }
+        let Some(target) = self.root.read_link(CURRENT)? else { return Ok(Live::Nothing) };
+        let Some(identity) = self.root.resolve(CURRENT)? else { return Ok(Live::Elsewhere(target)) };
+        let named = Path::new(&target).file_name().filter(|name| self.is(name, identity));
+        let name = match named {
+            Some(name) => Some(name.to_owned()),
+            None => self.releases.names()?.into_iter().find(|name| self.is(name, identity)),
+        };
+        let id = name.and_then(|name| name.to_str()?.parse().ok());
+        Ok(id.map_or(Live::Elsewhere(target), Live::Release))
+    }
+
+    fn is(&self, name: &OsStr, identity: Identity) -> bool {
+        matches!(self.releases.stat(name), Ok(Some(stat)) if Identity::from(&stat) == identity)
+    }
+
+    /// Opens one release's directory.
+    pub fn open_release(&self, id: &ReleaseId) -> Result<Dir> {
+        match self.releases.stat(id.as_str())? {
+            Some(stat) if kind(&stat) == SFlag::S_IFDIR => Ok(self.releases.open_dir(id.as_str())?),
+            _ => Err(TreeError::NoRelease(id.to_string())),
+        }
+    }
+
+    /// One entry of `releases/` by its name; `None` if there is none.
+    pub fn entry(&self, name: &OsStr) -> Result<Option<Entry>> {
+        let Some(stat) = self.releases.stat(name)? else { return Ok(None) };
+        let identity = Identity::from(&stat);
+        let id = name.to_str().and_then(|name| name.parse::<ReleaseId>().ok());
+        let (Some(id), true) = (id, kind(&stat) == SFlag::S_IFDIR) else {
+            return Ok(Some(Entry { name: name.to_owned(), found: Found::Foreign, identity, pin: None }));
+        };
+        let dir = self.releases.open_dir(name)?;
+        let names = dir.names()?;
+        let pin = Pin::strongest(names.iter().filter_map(|name| Pin::of_name(&name.to_string_lossy())));
+        let found = self.identify(&dir, id, &names)?;
+        Ok(Some(Entry { name: name.to_owned(), found, identity, pin }))
+    }
+
+    /// What a directory of `releases/` is, by its manifest; for one that was there before us, by the one we keep for it.
+    fn identify(&self, dir: &Dir, id: ReleaseId, names: &[OsString]) -> Result<Found> {
+        let (own, mut bytes) = match dir.open_dir(STATE) {
+            Ok(state) => (state.names()?, state.read_file(MANIFEST, LARGEST_MANIFEST)?),
+            Err(error) if error.cause.kind() == std::io::ErrorKind::NotFound => (Vec::new(), None),
+            Err(error) => return Err(error.into()),
+        };
+        if bytes.is_none() {
+            bytes = self.adopted(&id)?;
+        }
+        let Some(bytes) = bytes else {
+            // What a kill between the name's reservation and the first manifest leaves, and nothing more.
+            let reserved = names.iter().all(|name| name == STATE) && own.iter().all(|name| is_temporary(name));
+            return Ok(if reserved { Found::Reserved(id) } else { Found::Foreign });
+        };
+        Ok(match unseal::<Manifest>(&bytes) {
+            Some(manifest) if manifest.id == id => Found::Release(Box::new(manifest)),
+            Some(manifest) => Found::Damaged(id, format!("it is that of {}", manifest.id)),
+            None => Found::Damaged(id, "it was changed or cut short".to_owned()),
+        })
+    }
+
+    fn adopted(&self, id: &ReleaseId) -> Result<Option<Vec<u8>>> {
+        if self.state.stat(ADOPTED)?.is_none() {
+            return Ok(None);
+        }
+        Ok(self.state.open_dir(ADOPTED)?.read_file(format!("{id}.json"), LARGEST_MANIFEST)?)
+    }
+
+    /// Every entry of `releases/`, oldest first by the journal's order; foreign ones at the end by name.
+    pub fn entries(&self) -> Result<Vec<Entry>> {
+        let mut entries = Vec::new();
+        for name in self.releases.names()? {
+            entries.extend(self.entry(&name)?);
+        }
+        entries.sort_by(|a, b| order(a).cmp(&order(b)).then_with(|| a.name.cmp(&b.name)));
+        Ok(entries)
+    }
+
+    /// The release `id` with its manifest.
+    pub fn release(&self, id: &ReleaseId) -> Result<Manifest> {
+        match self.entry(OsStr::new(id.as_str()))?.map(|entry| entry.found) {
+            Some(Found::Release(manifest)) => Ok(*manifest),
+            Some(Found::Damaged(id, why)) => Err(TreeError::Damaged { id: id.to_string(), why }),
+            Some(Found::Reserved(id)) => Err(TreeError::NotReady { id, state: "incomplete", why: None }),
+            Some(Found::Foreign) | None => Err(TreeError::NoRelease(id.to_string())),
+        }
+    }
+
+    /// The release `id`, which must be ready, or bad: a release that can go live. For a rollback only ready will do.
+    pub fn activatable(&self, id: &ReleaseId) -> Result<Manifest> {
+        let manifest = self.release(id)?;
+        if manifest.ready_at.is_none() {
+            let state = if self.is_building(id) { "still being built" } else { "incomplete" };
+            return Err(TreeError::NotReady { id: id.clone(), state, why: manifest.failure });
+        }
+        Ok(manifest)
+    }
+
+    /// Whether a live process holds the release's lease, by what the kernel shows; nothing is locked for it.
+    pub fn is_building(&self, id: &ReleaseId) -> bool {
+        let stat: Option<FileStat> = self.releases.stat(id.as_str()).ok().flatten();
+        stat.is_some_and(|stat| !crate::lock::holders(stat.st_ino).is_empty())
+    }
+
+    /// Whether anybody holds a lease on it, by trying, which only a holder of the tree lock may; what cannot be tried
+    /// counts as held.
+    fn is_leased(&self, name: impl AsRef<OsStr>) -> bool {
+        let tried = self.releases.open_dir(name).and_then(|dir| Lease::try_exclusive(&dir));
+        !matches!(tried, Ok(Some(_)))
+    }
+
+    /// What the journal says of the flips so far, and where `current` leads now.
+    pub fn standing(&self) -> Result<Standing> {
+        let tail = Tail::read(&self.state, &standing::is_enough)?;
+        Ok(Standing::new(&tail.records, self.live()?.id()))
+    }
+
+    /// The release a rollback would go to: the newest of the chain that is ready.
+    pub fn rollback_target(&self, standing: &Standing) -> Option<ReleaseId> {
+        let good = |id: &&ReleaseId| self.release(id).is_ok_and(|m| m.ready_at.is_some() && m.bad.is_none());
+        standing.chain.candidates(standing.live.as_ref()).find(good).cloned()
+    }
+}
+
+fn order(entry: &Entry) -> (bool, u64) {
+    (entry.id().is_none(), entry.manifest().map_or(u64::MAX, |manifest| manifest.sequence))
+}
+
+fn is_temporary(name: &OsStr) -> bool {
+    name.to_str().is_some_and(|name| name.starts_with('.') && name.ends_with(".tmp"))
+}

@@ -1,0 +1,199 @@
+//! A release being built: its name reserved, its lease held, its manifest telling how far it is.
+
+use super::locked::with_room;
+use super::{LockedTree, Result, Tree, TreeError, inventory};
+use crate::clock::Timestamp;
+use crate::directory::{Dir, PathError};
+use crate::layout::{BUILD_LOG, INVENTORY, MANIFEST, STATE};
+use crate::lock::{Lease, LockError};
+use crate::operation::{Begin, Operation, Outcome};
+use crate::pin::Pin;
+use crate::release::{Manifest, Origin, ReleaseId, StepRecord};
+use crate::removal;
+use crate::sealed::seal;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::time::Instant;
+
+/// What a new release is to be.
+#[derive(Clone, Debug)]
+pub struct Reservation {
+    /// Its id; made from the time if not given.
+    pub id: Option<ReleaseId>,
+    /// Where its code will come from.
+    pub origin: Origin,
+    /// How long it is kept.
+    pub pin: Option<Pin>,
+    /// The command it is a part of.
+    pub cause: Option<String>,
+}
+
+/// A release being built. While this lives, nobody cleans, resumes or activates it.
+#[derive(Debug)]
+pub struct Build {
+    dir: Dir,
+    state: Dir,
+    /// What its manifest says; written by [`Build::record`] and [`Build::ready`].
+    pub manifest: Manifest,
+    log: File,
+    begun: u64,
+    started: Instant,
+    _lease: Lease,
+}
+
+impl LockedTree<'_> {
+    /// Reserves a name by mkdir and takes its lease. The name and its manifest are durable on return. A failure leaves
+    /// nothing behind; a name that is taken is refused before anything is touched.
+    pub fn reserve(&mut self, wanted: Reservation) -> Result<Build> {
+        let now = self.actor.clock.now();
+        let id = self.choose_id(wanted.id, now)?;
+        let begin = self.create_begin(&id, wanted.cause);
+        let seq = self.begin(&begin)?;
+        let started = Instant::now();
+        let manifest = Manifest::begin(id, seq, now, self.actor.by.clone(), wanted.origin);
+        let name = manifest.id.clone();
+        let made = with_room(self.tree, || {
+            let made = self.occupy(&manifest, wanted.pin, seq, started);
+            if made.is_err() {
+                removal::delete(self.tree.releases(), OsStr::new(name.as_str()), &|_| {});
+            }
+            made
+        });
+        if let Err(error) = &made {
+            self.done(seq, Outcome::Failed, started, Some(error.to_string()));
+        }
+        made
+    }
+
+    fn choose_id(&self, wanted: Option<ReleaseId>, now: Timestamp) -> Result<ReleaseId> {
+        let taken = |id: &ReleaseId| !matches!(self.tree.releases().stat(id.as_str()), Ok(None));
+        if let Some(id) = wanted {
+            return if taken(&id) { Err(TreeError::Exists(id)) } else { Ok(id) };
+        }
+        let names = self.tree.releases().names()?;
+        let ids = names.iter().filter_map(|name| name.to_str()?.parse::<ReleaseId>().ok());
+        let newest = ids.filter(ReleaseId::is_dated).max();
+        Ok(ReleaseId::next(now, newest.as_ref(), &taken))
+    }
+
+    fn create_begin(&self, id: &ReleaseId, cause: Option<String>) -> Begin {
+        let (by, from, to) = (self.actor.by.clone(), self.standing.live.clone(), Some(id.clone()));
+        Begin { operation: Operation::Create, by, from, to, chain: None, releases: Vec::new(), cause }
+    }
+
+    fn occupy(&self, manifest: &Manifest, pin: Option<Pin>, begun: u64, started: Instant) -> Result<Build> {
+        let releases = self.tree.releases();
+        let dir = releases.make_dir(manifest.id.as_str(), 0o755)?;
+        let lease = take_lease(&dir)?;
+        let state = dir.make_dir(STATE, 0o700)?;
+        if let Some(name) = pin.and_then(Pin::name) {
+            dir.create_file(&name, 0o644)?;
+        }
+        let log = state.create_file(BUILD_LOG, 0o600)?;
+        write_manifest(&state, manifest)?;
+        dir.sync()?;
+        releases.sync()?;
+        Ok(Build { dir, state, manifest: manifest.clone(), log, begun, started, _lease: lease })
+    }
+
+    /// Takes up a release that was not finished. Its record says what was done; its lease is taken.
+    pub fn resume(&mut self, id: &ReleaseId, cause: Option<String>) -> Result<Build> {
+        let manifest = self.tree.release(id)?;
+        if manifest.ready_at.is_some() {
+            return Err(TreeError::NotReady {
+                id: id.clone(),
+                state: "complete; there is nothing to resume",
+                why: None,
+            });
+        }
+        let dir = self.tree.open_release(id)?;
+        let lease = take_lease(&dir)?;
+        let state = dir.open_dir(STATE)?;
+        let log = state.open_or_create(BUILD_LOG, 0o600)?;
+        std::io::Seek::seek(&mut &log, std::io::SeekFrom::End(0))
+            .map_err(|e| PathError::new("open", state.path().join(BUILD_LOG), e))?;
+        let begin = self.create_begin(id, cause);
+        let begun = self.begin(&begin)?;
+        let manifest = Manifest { failure: None, ..manifest };
+        Ok(Build { dir, state, manifest, log, begun, started: Instant::now(), _lease: lease })
+    }
+
+    /// Writes the outcome of a build into the history.
+    pub fn build_ended(&mut self, build: &Build) {
+        let outcome = if build.manifest.ready_at.is_some() { Outcome::Done } else { Outcome::Failed };
+        self.done(build.begun, outcome, build.started, build.manifest.failure.clone());
+    }
+}
+
+impl Build {
+    /// The release's directory.
+    pub fn dir(&self) -> &Dir {
+        &self.dir
+    }
+
+    /// Its name.
+    pub fn id(&self) -> &ReleaseId {
+        &self.manifest.id
+    }
+
+    /// What the build prints goes here.
+    pub fn log(&self) -> &File {
+        &self.log
+    }
+
+    /// Records that a step is over. Durable on return.
+    pub fn record(&mut self, step: StepRecord) -> Result<()> {
+        self.manifest.steps.retain(|other| other.name != step.name);
+        self.manifest.steps.push(step);
+        Ok(write_manifest(&self.state, &self.manifest)?)
+    }
+
+    /// Removes everything a former attempt left, but for our own records and pins.
+    pub fn empty(&self) -> Result<()> {
+        for name in self.dir.names()? {
+            if inventory::is_code(&name) {
+                let removed = removal::delete(&self.dir, &name, &|_| {});
+                if let Some(error) = removed.left.into_iter().next() {
+                    return Err(error.into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Commits the build: what is there now is recorded and on the disk, and the release is ready. The release is not
+    /// ready after an error.
+    pub fn ready(&mut self, now: Timestamp) -> Result<()> {
+        let total = inventory::write(&self.dir, &self.state, INVENTORY)?;
+        self.dir.sync_file_system()?;
+        (self.manifest.entries, self.manifest.bytes) = (total.entries, total.bytes);
+        self.manifest.ready_at = Some(now);
+        write_manifest(&self.state, &self.manifest).inspect_err(|_| self.manifest.ready_at = None)?;
+        Ok(())
+    }
+
+    /// Records why the build failed. The release stays incomplete.
+    pub fn failed(&mut self, why: &str) -> Result<()> {
+        self.manifest.failure = Some(why.to_owned());
+        Ok(write_manifest(&self.state, &self.manifest)?)
+    }
+}
+
+impl Tree {
+    /// How much room a new release will probably want: what the newest ready one took, as (bytes, entries).
+    pub fn last_size(&self) -> Result<Option<(u64, u64)>> {
+        let Some(live) = self.live()?.id().cloned() else { return Ok(None) };
+        Ok(self.release(&live).ok().filter(|m| m.entries > 0).map(|manifest| (manifest.bytes, manifest.entries)))
+    }
+}
+
+/// Whoever looks takes no lease, so one that cannot be had is really held.
+fn take_lease(dir: &Dir) -> Result<Lease> {
+    Lease::try_exclusive(dir)?.ok_or_else(|| LockError::Busy { path: dir.path().to_owned(), holder: None }.into())
+}
+
+fn write_manifest(state: &Dir, manifest: &Manifest) -> std::result::Result<(), PathError> {
+    let line =
+        seal(manifest).map_err(|e| PathError::new("write", state.path().join(MANIFEST), std::io::Error::other(e)))?;
+    state.write_file(MANIFEST, (line + "\n").as_bytes(), 0o600)
+}

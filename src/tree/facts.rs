@@ -1,0 +1,66 @@
+//! The facts that retention decides by, gathered from disk, locks and processes.
+
+use super::{Entry, Found, LockedTree, Result, Tree};
+use crate::journal::Tail;
+use crate::lock::all_holders;
+use crate::operation::{Begin, Operation};
+use crate::release::{ReleaseId, State};
+use crate::retention::Facts;
+use crate::standing::{self, Standing};
+use crate::usage::Usage;
+use std::collections::BTreeSet;
+
+impl Tree {
+    /// The facts as a look shows them, without any lock; what is leased is what the kernel tells.
+    pub fn facts(&self, standing: &Standing, usage: &Usage) -> Result<Vec<Facts>> {
+        let held: BTreeSet<u64> = all_holders().into_iter().map(|(_, inode)| inode).collect();
+        self.gather(standing, usage, &|entry| held.contains(&entry.identity.inode))
+    }
+
+    fn gather(&self, standing: &Standing, usage: &Usage, leased: &dyn Fn(&Entry) -> bool) -> Result<Vec<Facts>> {
+        let target = self.rollback_target(standing);
+        let tail = Tail::read(self.state(), &standing::is_enough)?;
+        let unfinished = standing::unfinished(&tail.records);
+        let facts = |entry: &Entry| {
+            let leased = leased(entry);
+            let manifest = entry.manifest();
+            let release = match &entry.found {
+                Found::Release(manifest) => Some((manifest.id.clone(), manifest.state(leased))),
+                Found::Reserved(id) => Some((id.clone(), if leased { State::Building } else { State::Incomplete })),
+                Found::Damaged(..) | Found::Foreign => None,
+            };
+            let is = |other: Option<&ReleaseId>| entry.id().is_some() && entry.id() == other;
+            Facts {
+                name: entry.name.to_string_lossy().into_owned(),
+                release,
+                sequence: manifest.map_or(0, |manifest| manifest.sequence),
+                created_at: manifest.map(|manifest| manifest.created_at),
+                bytes: manifest.map_or(0, |manifest| manifest.bytes),
+                current: is(standing.live.as_ref()),
+                rollback_target: is(target.as_ref()),
+                pin: entry.pin,
+                leased,
+                in_use: !usage.known || entry.id().is_some_and(|id| !usage.of(id).is_empty()),
+                unfinished: unfinished.iter().any(|(_, begin)| is_pending(begin, entry, leased)),
+            }
+        };
+        Ok(self.entries()?.iter().map(facts).collect())
+    }
+}
+
+/// Whether an operation without an outcome still needs this release. A build that nobody holds the lease of is dead.
+fn is_pending(begin: &Begin, entry: &Entry, leased: bool) -> bool {
+    let Some(id) = entry.id() else { return false };
+    match begin.operation {
+        Operation::Create => leased && begin.to.as_ref() == Some(id),
+        _ if begin.operation.is_flip() => begin.to.as_ref() == Some(id) || begin.from.as_ref() == Some(id),
+        _ => false,
+    }
+}
+
+impl LockedTree<'_> {
+    /// The facts as they are while the lock is held: every lease is tried.
+    pub fn facts(&self, usage: &Usage) -> Result<Vec<Facts>> {
+        self.tree.gather(&self.standing, usage, &|entry| entry.id().is_some() && self.tree.is_leased(&entry.name))
+    }
+}

@@ -1,0 +1,117 @@
+//! The flip of `current`, in the order that survives a kill and a power cut at any point.
+
+use super::locked::with_room;
+use super::{LockedTree, Result};
+use crate::clock::Timestamp;
+use crate::durable::Durability;
+use crate::layout::{CURRENT, RELEASES};
+use crate::operation::{Begin, Operation, Outcome};
+use crate::release::ReleaseId;
+use nix::sys::signal::SigSet;
+use std::ffi::OsString;
+use std::time::Instant;
+
+/// A flip that is wanted.
+#[derive(Clone, Debug)]
+pub struct Flip {
+    /// Activate, rollback or deactivate.
+    pub operation: Operation,
+    /// What is to be live; `None` for nothing. It must be ready.
+    pub to: Option<ReleaseId>,
+    /// The command it is a part of.
+    pub cause: Option<String>,
+}
+
+/// A flip that was made.
+#[derive(Debug)]
+pub struct Flipped {
+    /// What was live before.
+    pub from: Option<ReleaseId>,
+    /// What is live now.
+    pub to: Option<ReleaseId>,
+}
+
+/// What makes a release bad that was rolled back from.
+pub(super) fn rolled_back(now: Timestamp) -> String {
+    format!("rolled back from at {now}")
+}
+
+impl LockedTree<'_> {
+    /// Makes `flip`. After `Ok` it is what every reader sees, and durable unless a notice says otherwise; after `Err`
+    /// nothing live has changed.
+    pub fn flip(&mut self, flip: Flip) -> Result<Flipped> {
+        let started = Instant::now();
+        let tree = self.tree;
+        tree.live()?;
+        let bad = match &flip.to {
+            Some(to) => {
+                self.flush(to)?;
+                tree.release(to)?.bad
+            }
+            None => None,
+        };
+        let from = self.standing.live.clone();
+        let chain = self.standing.chain_after(flip.operation, flip.to.as_ref());
+        let Flip { operation, to, cause } = flip;
+        let (by, releases) = (self.actor.by.clone(), Vec::new());
+        let chain_now = Some(chain.clone());
+        let begin = Begin { operation, by, from: from.clone(), to: to.clone(), chain: chain_now, releases, cause };
+        let seq = self.begin(&begin)?;
+        // What goes live is no longer bad, and must not be while it is live.
+        if let (Some(to), Some(_)) = (&to, &bad) {
+            self.mark(to, None);
+        }
+        match self.swap(to.as_ref()) {
+            Ok(Durability::Durable) => {}
+            Ok(Durability::Unknown(error)) => {
+                self.notice(format!(
+                    "current was flipped, but whether that would survive a power cut is unknown: {error}"
+                ));
+            }
+            Err(error) => {
+                self.done(seq, Outcome::Failed, started, Some(error.to_string()));
+                if let (Some(to), Some(_)) = (&to, &bad) {
+                    self.mark(to, bad.clone());
+                }
+                return Err(error);
+            }
+        }
+        self.done(seq, Outcome::Done, started, None);
+        (self.standing.live, self.standing.believed, self.standing.chain) = (to.clone(), to.clone(), chain);
+        if let (Operation::Rollback, Some(from)) = (operation, &from) {
+            self.mark(from, Some(rolled_back(self.actor.clock.now())));
+        }
+        Ok(Flipped { from, to })
+    }
+
+    /// Makes the release durable: whoever wrote it may not have.
+    fn flush(&self, to: &ReleaseId) -> Result<()> {
+        let release = self.tree.open_release(to)?;
+        release.sync_file_system()?;
+        let releases = self.tree.releases();
+        if release.identity()?.device != self.tree.root().identity()?.device {
+            releases.sync()?;
+        }
+        Ok(())
+    }
+
+    /// Stages the new link and commits it, or removes the link, with signals held back from the commit on.
+    fn swap(&self, to: Option<&ReleaseId>) -> Result<Durability> {
+        let root = self.tree.root();
+        if let Some(to) = to {
+            let target = OsString::from(format!("{RELEASES}/{to}"));
+            with_room(self.tree, || Ok(root.stage_link(CURRENT, &target)?))?;
+        }
+        let held = SigSet::all().thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_SETMASK);
+        let outcome = match to {
+            Some(_) => root.commit_link(CURRENT),
+            None => {
+                root.unlink(CURRENT).map(|_| root.sync().map_or_else(Durability::Unknown, |()| Durability::Durable))
+            }
+        };
+        if let Ok(before) = held {
+            let _ = before.thread_set_mask();
+        }
+        Ok(outcome?)
+    }
+}

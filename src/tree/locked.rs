@@ -1,0 +1,228 @@
+//! The guard: a tree whose lock is held, with its history settled.
+
+use super::{Result, Tree, TreeError};
+use crate::clock::{Clock, Timestamp};
+use crate::directory::PathError;
+use crate::journal::{Journal, Tail};
+use crate::layout::{ADOPTED, BALLAST, CURRENT, MANIFEST, STATE};
+use crate::lock::{Holder, TreeLock, Wait};
+use crate::operation::{Begin, Done, Operation, Outcome};
+use crate::release::{Manifest, ReleaseId};
+use crate::sealed::seal;
+use crate::standing::{self, Standing};
+use std::io::Write;
+use std::time::Instant;
+
+/// How much is held back for a full disk.
+const BALLAST_BYTES: usize = 1 << 20;
+
+/// Who acts: for the journal, the lock's note and the manifests.
+#[derive(Clone, Debug)]
+pub struct Actor {
+    /// The user who typed the command.
+    pub by: String,
+    /// The command as it was typed.
+    pub command: String,
+    /// This host's name.
+    pub host: String,
+    /// Where `now` comes from.
+    pub clock: Clock,
+}
+
+/// A tree that only we may change, until this is dropped. What an earlier run left undecided has been settled.
+#[derive(Debug)]
+pub struct LockedTree<'t> {
+    pub(super) tree: &'t Tree,
+    pub(super) actor: &'t Actor,
+    pub(super) journal: Journal,
+    pub(super) standing: Standing,
+    newest_entry: Option<Timestamp>,
+    notices: Vec<String>,
+    /// Last, so that it is given back when all else is done.
+    _lock: TreeLock,
+}
+
+impl Tree {
+    /// Takes the tree lock, waiting for it as `wait` says, and settles what an earlier run left.
+    pub fn lock<'t>(&'t self, actor: &'t Actor, wait: Wait) -> Result<LockedTree<'t>> {
+        let now = actor.clock.now();
+        let (by, command, host) = (actor.by.clone(), actor.command.clone(), actor.host.clone());
+        let holder = Holder { pid: std::process::id(), user: by, command, host, since: now };
+        let lock = TreeLock::acquire(self.state(), &holder, wait)?;
+        let tail = Tail::read(self.state(), &standing::is_enough)?;
+        let least = if tail.records.is_empty() { self.newest_sequence()? + 1 } else { 1 };
+        let (journal, mut notices) = with_room(self, || Ok(Journal::open(self.state(), &tail, least, now)?))?;
+        if !tail.exists && least > 1 {
+            notices.push("the journal was missing; a new one has been begun, what was live before is not known".into());
+        }
+        let standing = Standing::new(&tail.records, self.live()?.id());
+        let newest_entry = tail.records.last().map(|record| record.at);
+        let mut locked = LockedTree { tree: self, actor, journal, standing, newest_entry, notices, _lock: lock };
+        locked.settle(&standing::unfinished(&tail.records))?;
+        Ok(locked)
+    }
+
+    fn newest_sequence(&self) -> Result<u64> {
+        Ok(self
+            .entries()?
+            .iter()
+            .filter_map(|entry| entry.manifest())
+            .map(|manifest| manifest.sequence)
+            .max()
+            .unwrap_or(0))
+    }
+}
+
+impl LockedTree<'_> {
+    /// The tree, for looking.
+    pub fn tree(&self) -> &Tree {
+        self.tree
+    }
+
+    /// What is live and what was before it.
+    pub fn standing(&self) -> &Standing {
+        &self.standing
+    }
+
+    /// What a person should hear of what was found and mended, each once.
+    pub fn take_notices(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.notices)
+    }
+
+    /// Adds to them.
+    pub(super) fn notice(&mut self, notice: impl Into<String>) {
+        self.notices.push(notice.into());
+    }
+
+    /// The present moment if the clock can be trusted with deciding what is old; `None` if it lies before the newest
+    /// entry of the journal.
+    pub fn trusted_now(&self) -> Option<Timestamp> {
+        let now = self.actor.clock.now();
+        Some(now).filter(|now| self.newest_entry.is_none_or(|newest| newest <= *now))
+    }
+
+    /// Writes an intent, durable on return. On a full disk the ballast is given up for it.
+    pub(super) fn begin(&mut self, begin: &Begin) -> Result<u64> {
+        let now = self.actor.clock.now();
+        let (tree, journal) = (self.tree, &mut self.journal);
+        with_room(tree, || Ok(journal.begin(begin.clone(), now)?))
+    }
+
+    /// Writes an outcome. That it could not be written is only noticed: the disk says it too.
+    pub(super) fn done(&mut self, of: u64, outcome: Outcome, started: Instant, note: Option<String>) {
+        let seconds = (started.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
+        let done = Done { of, outcome, seconds, note };
+        if let Err(error) = self.journal.done(done, self.actor.clock.now()) {
+            self.notice(format!("the outcome is not in the history yet: {error}"));
+        }
+    }
+
+    /// Replaces a release's manifest: its own, or the one kept for it if it was there before us. Durable on return.
+    pub(super) fn write_manifest(&self, manifest: &Manifest) -> Result<()> {
+        let line = seal(manifest).map_err(|e| PathError::new("write", MANIFEST, std::io::Error::other(e)))? + "\n";
+        let dir = self.tree.open_release(&manifest.id)?;
+        let own = dir.stat(STATE)?.is_some() && dir.open_dir(STATE)?.stat(MANIFEST)?.is_some();
+        with_room(self.tree, || {
+            if own {
+                return Ok(dir.open_dir(STATE)?.write_file(MANIFEST, line.as_bytes(), 0o600)?);
+            }
+            let adopted = self.tree.state().ensure_dir(ADOPTED, 0o700)?;
+            Ok(adopted.write_file(&format!("{}.json", manifest.id), line.as_bytes(), 0o600)?)
+        })
+    }
+
+    /// Sets or clears what makes a release bad. That it could not be done is only noticed.
+    pub(super) fn mark(&mut self, id: &ReleaseId, bad: Option<String>) {
+        let marked = self.tree.release(id).and_then(|mut manifest| {
+            manifest.bad = bad;
+            self.write_manifest(&manifest)
+        });
+        if let Err(error) = marked {
+            self.notice(format!("release {id} could not be marked: {error}"));
+        }
+    }
+
+    /// Decides every intent without an outcome by looking at the disk, clears a stale temporary link, and records that
+    /// somebody else moved `current`.
+    fn settle(&mut self, unfinished: &[(u64, &Begin)]) -> Result<()> {
+        self.tree.root().unstage_link(CURRENT)?;
+        for (seq, begin) in unfinished {
+            let unsettled = self.standing.unsettled.as_ref().is_some_and(|last| last.seq == *seq && last.made);
+            let made = if begin.operation.is_flip() { Some(unsettled) } else { self.had_effect(begin) };
+            let Some(made) = made else { continue };
+            let outcome = if made { Outcome::Done } else { Outcome::Interrupted };
+            self.done(*seq, outcome, Instant::now(), Some("settled by a later command".to_owned()));
+            if let (Operation::Rollback, true, Some(from)) = (begin.operation, made, &begin.from) {
+                self.mark(from, Some(super::flip::rolled_back(self.actor.clock.now())));
+            }
+        }
+        self.standing.unsettled = None;
+        if self.standing.was_moved() {
+            self.record_move()?;
+        }
+        Ok(())
+    }
+
+    /// Whether an operation that is no flip had its effect; `None` while it may still be running.
+    fn had_effect(&self, begin: &Begin) -> Option<bool> {
+        match (begin.operation, &begin.to) {
+            (Operation::Create, Some(id)) => match self.tree.release(id) {
+                Ok(manifest) if manifest.ready_at.is_some() => Some(true),
+                _ if self.tree.open_release(id).is_ok() && self.tree.is_leased(id.as_str()) => None,
+                _ => Some(false),
+            },
+            (Operation::Clean | Operation::Remove, _) => {
+                Some(begin.releases.iter().all(|id| self.tree.open_release(id).is_err()))
+            }
+            (Operation::Pin, Some(id)) => Some(self.pin_of(id).is_some()),
+            (Operation::Unpin, Some(id)) => Some(self.pin_of(id).is_none()),
+            _ => Some(false),
+        }
+    }
+
+    fn pin_of(&self, id: &ReleaseId) -> Option<crate::pin::Pin> {
+        self.tree.entry(id.as_str().as_ref()).ok().flatten()?.pin
+    }
+
+    fn record_move(&mut self) -> Result<()> {
+        let (from, to) = (self.standing.believed.clone(), self.standing.live.clone());
+        let chain = Some(self.standing.chain.clone());
+        let cause = Some("current was changed by another hand".to_owned());
+        let by = self.actor.by.clone();
+        let begin =
+            Begin { operation: Operation::External, by, from, to: to.clone(), chain, releases: Vec::new(), cause };
+        let seq = self.begin(&begin)?;
+        self.done(seq, Outcome::Done, Instant::now(), None);
+        let shown = to.as_ref().map_or("nothing", |id| id.as_str());
+        self.notice(format!("current was changed by another hand and leads to {shown} now; that is recorded"));
+        self.standing.believed = to;
+        Ok(())
+    }
+
+    /// Makes the ballast again if it was given up and there is room.
+    pub fn restore_ballast(&self) -> Result<()> {
+        if self.tree.state().stat(BALLAST)?.is_none() {
+            write_ballast(self.tree)?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes the ballast. If there is no room for it there is none, and no error.
+pub(super) fn write_ballast(tree: &Tree) -> Result<()> {
+    let mut file = tree.state().create_file(BALLAST, 0o600)?;
+    if file.write_all(&[b'-'; BALLAST_BYTES]).and_then(|()| file.sync_all()).is_err() {
+        tree.state().unlink(BALLAST)?;
+    }
+    Ok(())
+}
+
+/// Does `act`; if the file system is full, gives up the ballast and does it once more. A failed sync is never retried.
+pub(super) fn with_room<T>(tree: &Tree, mut act: impl FnMut() -> Result<T>) -> Result<T> {
+    match act() {
+        Err(TreeError::Path(error)) if error.is_full() && error.action != "sync" && tree.state().unlink(BALLAST)? => {
+            act()
+        }
+        done => done,
+    }
+}

@@ -1,0 +1,91 @@
+//! Which processes run from which release, as /proc shows it: working directory, root, command line, mapped files, open
+//! files. The executable alone says nothing: a virtual environment's is the system's python.
+
+use crate::release::ReleaseId;
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// A process that runs from a release.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Process {
+    /// Its number.
+    pub pid: u32,
+    /// Its command line.
+    pub command: String,
+}
+
+/// Who runs from where.
+#[derive(Debug, Default)]
+pub struct Usage {
+    by_release: BTreeMap<ReleaseId, Vec<Process>>,
+    /// Whether processes could be looked at at all. If not, every release may be in use.
+    pub known: bool,
+}
+
+impl Usage {
+    /// The processes that run from `release`.
+    pub fn of(&self, release: &ReleaseId) -> &[Process] {
+        self.by_release.get(release).map_or(&[], Vec::as_slice)
+    }
+
+    /// Every release some process runs from.
+    pub fn iter(&self) -> impl Iterator<Item = (&ReleaseId, &[Process])> {
+        self.by_release.iter().map(|(id, processes)| (id, processes.as_slice()))
+    }
+}
+
+/// Looks at every process but this one. `releases` is the directory of releases, without links. Of processes whose
+/// details this user may not see, only the command line is known.
+pub fn scan(releases: &Path) -> Usage {
+    let mut prefix = releases.as_os_str().as_bytes().to_vec();
+    prefix.push(b'/');
+    let own = std::process::id();
+    let Ok(table) = std::fs::read_dir("/proc") else { return Usage::default() };
+    let mut usage = Usage { known: true, ..Usage::default() };
+    let mut seen_any = false;
+    for entry in table.flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        seen_any = true;
+        if pid == own {
+            continue;
+        }
+        let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        for id in releases_of(&entry.path(), &command, &prefix) {
+            let command = String::from_utf8_lossy(&command).replace('\0', " ").trim_end().to_owned();
+            usage.by_release.entry(id).or_default().push(Process { pid, command });
+        }
+    }
+    usage.known = seen_any;
+    usage
+}
+
+/// The releases one process uses.
+fn releases_of(process: &Path, command: &[u8], prefix: &[u8]) -> BTreeSet<ReleaseId> {
+    let link = |name: &str| std::fs::read_link(process.join(name)).ok();
+    let open = std::fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
+    let open = open.filter_map(|fd| std::fs::read_link(fd.path()).ok());
+    let paths = ["cwd", "root"].into_iter().filter_map(link).chain(open);
+    let mut found: BTreeSet<ReleaseId> = paths.filter_map(|path| release_at(&path, prefix)).collect();
+    found.extend(mentioned(command, prefix));
+    found.extend(mentioned(&std::fs::read(process.join("maps")).unwrap_or_default(), prefix));
+    found
+}
+
+/// The release that a path lies in.
+fn release_at(path: &Path, prefix: &[u8]) -> Option<ReleaseId> {
+    id_at(path.as_os_str().as_bytes().strip_prefix(prefix)?)
+}
+
+/// Every release whose path stands somewhere in `text`.
+fn mentioned(text: &[u8], prefix: &[u8]) -> BTreeSet<ReleaseId> {
+    let first = prefix.len();
+    let starts = text.windows(first).enumerate().filter(|(_, window)| *window == prefix);
+    starts.filter_map(|(at, _)| id_at(&text[at + first..])).collect()
+}
+
+fn id_at(rest: &[u8]) -> Option<ReleaseId> {
+    let end = rest.iter().position(|byte| !(byte.is_ascii_alphanumeric() || b"._+-".contains(byte)));
+    std::str::from_utf8(&rest[..end.unwrap_or(rest.len())]).ok()?.parse().ok()
+}
