@@ -1,24 +1,43 @@
-//! releasectl owns the release tree on a server.
+//! releasectl owns the release tree on a server: it builds a release, flips `current` to it atomically, confirms, rolls
+//! back and cleans.
+//!
+//! Five floors; a module imports only from floors below its own, and on its own floor only from what stands below it
+//! here. `tests/architecture.rs` checks it.
 
-pub mod clock;
+// 5 — words: the command line, and what is printed.
+pub mod app;
+pub mod cli;
+pub mod exit;
+pub mod report;
+
+// 4 — verbs: compositions of what is below.
+pub mod commands;
+pub mod error;
+
+// 3 — the world outside, and the tree on disk.
 pub mod config;
-pub mod directory;
-pub mod durable;
 pub mod identity;
 pub mod journal;
-pub mod layout;
 pub mod lock;
+pub mod source;
+pub mod tools;
+pub mod tree;
+pub mod usage;
+
+// 2 — nouns: pure, no input or output, no clock.
+pub mod layout;
 pub mod operation;
 pub mod pin;
 pub mod recipe;
 pub mod release;
-pub mod removal;
 pub mod retention;
-pub mod sealed;
-pub mod source;
-pub mod stage;
 pub mod standing;
-pub mod tools;
+
+// 1 — ground: time, directories, durable changes.
+pub mod clock;
+pub mod directory;
+pub mod durable;
+pub mod removal;
+pub mod sealed;
+pub mod stage;
 pub mod transfer;
-pub mod tree;
-pub mod usage;

@@ -173,6 +173,19 @@ pub fn holders(inode: u64) -> Vec<u32> {
     all_holders().into_iter().filter(|(_, at)| *at == inode).map(|(pid, _)| pid).collect()
 }
 
+/// Who holds a flock on the file with this inode number, as /proc tells; for messages.
+pub fn holder_of(inode: u64) -> Option<Holder> {
+    let pid = holders(inode).into_iter().next()?;
+    let process = PathBuf::from(format!("/proc/{pid}"));
+    let command = std::fs::read(process.join("cmdline")).ok()?;
+    let command = String::from_utf8_lossy(&command).replace('\0', " ").trim_end().to_owned();
+    let owner = std::fs::metadata(&process).ok()?;
+    let uid = nix::unistd::Uid::from_raw(std::os::unix::fs::MetadataExt::uid(&owner));
+    let user = nix::unistd::User::from_uid(uid).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name);
+    let started = Timestamp::from_unix(std::os::unix::fs::MetadataExt::mtime(&owner))?;
+    Some(Holder { pid, user, command, host: String::new(), since: started })
+}
+
 /// Every flock on this host: who holds it, and the inode number it is on.
 pub fn all_holders() -> Vec<(u32, u64)> {
     let table = std::fs::read_to_string("/proc/locks").unwrap_or_default();

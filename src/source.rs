@@ -1,5 +1,6 @@
 //! Sources: where code comes from, and how it gets into a release. Nothing here knows of locks or manifests.
 
+mod compare;
 mod dir;
 mod git;
 mod mirror;

@@ -8,6 +8,7 @@ mod flip;
 mod init;
 mod inventory;
 mod locked;
+mod pins;
 
 pub use build::{Build, Reservation};
 pub use discard::{Discarded, empty_trash};

@@ -48,11 +48,6 @@ impl<'a> Mirror<'a> {
         Ok(mirror)
     }
 
-    /// Where it is.
-    pub(super) fn path(&self) -> &Path {
-        self.dir.path()
-    }
-
     /// A git that works in this mirror, with nothing of the caller's environment and no questions asked.
     pub(super) fn git<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Program {
         git::program(self.tools, self.dir.path()).args(arguments)
@@ -113,8 +108,9 @@ impl<'a> Mirror<'a> {
     }
 }
 
-/// `commcare-hq-1a2b3c4d.git`: the end of the location, for people, and a sum of the whole.
+/// `commcare-hq-1a2b3c4d.git`: the end of the location, for people, and a sum of the whole, without a password in it.
 fn name(location: &str) -> String {
+    let location = git::without_password(location);
     let end = location.trim_end_matches('/').trim_end_matches(".git").rsplit(['/', ':']).next().unwrap_or_default();
     let plain: String = end.chars().filter(|c| c.is_ascii_alphanumeric() || "-_".contains(*c)).take(60).collect();
     format!("{plain}-{:08x}.git", crc32fast::hash(location.as_bytes()))

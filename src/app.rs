@@ -1,0 +1,264 @@
+//! Words become values, a verb is called, and what it did or could not do is printed, once.
+
+use crate::cli::{Cli, Color, Command, Global, Kind, SourceArgs};
+use crate::clock::{Clock, Timestamp};
+use crate::commands::create::{Create, Resume};
+use crate::commands::{self, Context, Outcome};
+use crate::config::{Config, Wanted};
+use crate::error::{self, Error, Result};
+use crate::exit::Exit;
+use crate::identity::{self, Account};
+use crate::lock::Wait;
+use crate::pin::Pin;
+use crate::release::SourceKind;
+use crate::report::{self, Paint, Progress};
+use crate::tools::Tools;
+use crate::tree::Actor;
+use clap::{CommandFactory, Parser};
+use nix::sys::signal::{SigSet, Signal};
+use nix::unistd::{Gid, Uid};
+use std::ffi::OsString;
+use std::io::{self, IsTerminal, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// Runs one command line, prints what came of it, and returns the exit status.
+pub fn run(arguments: &[OsString]) -> Exit {
+    hold_back_signals();
+    match Cli::try_parse_from(arguments) {
+        Ok(cli) => perform(&cli, arguments),
+        Err(error) => misspelt(&error, arguments),
+    }
+}
+
+/// A lost terminal must not stop a change half-way, and a file-size limit must be an error, not a death. Programs we
+/// start get a clean mask.
+fn hold_back_signals() {
+    let mut held = SigSet::empty();
+    held.add(Signal::SIGHUP);
+    held.add(Signal::SIGXFSZ);
+    let _ = held.thread_block();
+}
+
+/// Help and version go to standard output; everything else is a usage error.
+fn misspelt(error: &clap::Error, arguments: &[OsString]) -> Exit {
+    if !error.use_stderr() {
+        return written(print(&error.render().to_string()), Exit::Done);
+    }
+    if arguments.iter().any(|argument| argument == "--json") {
+        let rendered = error.render().to_string();
+        let message = rendered.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        let error = Error::new(error::Kind::Usage, message).hint("`releasectl --help`");
+        return written(print(&report::document(None, None, None, None, Some(&error))), Exit::Usage);
+    }
+    let _ = write!(io::stderr(), "{}", error.render());
+    Exit::Usage
+}
+
+fn perform(cli: &Cli, arguments: &[OsString]) -> Exit {
+    if let Command::Completions { shell } = cli.command {
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Cli::command(), "releasectl", &mut script);
+        return written(print(&String::from_utf8_lossy(&script)), Exit::Done);
+    }
+    let (context, outcome) = match context(&cli.global, arguments) {
+        Ok(context) => {
+            let outcome = dispatch(&context, &cli.command);
+            (Some(context), outcome)
+        }
+        Err(error) => (None, Err(error)),
+    };
+    conclude(cli, context.as_ref(), outcome)
+}
+
+/// Prints the outcome or the error.
+fn conclude(cli: &Cli, context: Option<&Context>, outcome: Result<Outcome>) -> Exit {
+    let (outcome, error) = match outcome {
+        Ok(outcome) => {
+            let error = shortcoming(&outcome);
+            (Some(outcome), error)
+        }
+        Err(error) => (None, Some(error)),
+    };
+    let exit = error.as_ref().map_or(Exit::Done, |error| Exit::from(error.kind));
+    let paint = |terminal: bool| {
+        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        Paint { on: cli.global.color == Color::Always || (cli.global.color == Color::Auto && terminal && wanted) }
+    };
+    if cli.global.json {
+        let root = context.map(|context| context.root.as_path());
+        let environment = context.and_then(|context| context.config.environment.as_deref());
+        let document = report::document(Some(cli.command.name()), root, environment, outcome.as_ref(), error.as_ref());
+        return written(print(&document), exit);
+    }
+    let text = outcome.map(|outcome| report::outcome(&outcome, paint(io::stdout().is_terminal()), cli.global.quiet));
+    let printed = text.map_or(Ok(()), |text| print(&text));
+    if let Some(error) = &error {
+        let _ = write!(io::stderr(), "{}", report::failure(error, paint(io::stderr().is_terminal())));
+    }
+    written(printed, exit)
+}
+
+/// What a verb found that is a failure of the tree, not of the verb.
+fn shortcoming(outcome: &Outcome) -> Option<Error> {
+    match outcome {
+        Outcome::Doctor(diagnosis) if !diagnosis.is_healthy() => {
+            let bad = diagnosis.checks.iter().filter(|check| !check.ok).count();
+            Some(Error::new(error::Kind::Damaged, format!("{bad} checks found something")).hint("each says what to do"))
+        }
+        Outcome::Verify(verified) if !verified.difference.is_empty() => {
+            let message = format!("release {} is not what it was when it became ready", verified.release);
+            Some(Error::new(error::Kind::Failed, message).hint("build it anew, or find out who changed it"))
+        }
+        _ => None,
+    }
+}
+
+/// Writes to standard output. A reader that went away is a quiet end.
+fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
+}
+
+/// What was asked for and could not be written is a failure; what was done stays done.
+fn written(printed: io::Result<()>, exit: Exit) -> Exit {
+    match printed {
+        Err(cause) if exit == Exit::Done => {
+            let _ = writeln!(io::stderr(), "error: cannot write to standard output: {cause}");
+            Exit::Failed
+        }
+        _ => exit,
+    }
+}
+
+fn dispatch(context: &Context, command: &Command) -> Result<Outcome> {
+    match command {
+        Command::Init => commands::init::run(context),
+        Command::Create { source, id, resume } => {
+            let resume = resume.clone().map(|id| id.map_or(Resume::Newest, Resume::Release));
+            commands::create::run(context, &Create { id: id.clone(), resume, ..create(source) })
+        }
+        Command::Deploy { source, release, resume } => {
+            let deploy = commands::deploy::Deploy { create: create(source), release: release.clone(), resume: *resume };
+            commands::deploy::run(context, &deploy)
+        }
+        Command::Activate { release, expect_current } => {
+            commands::activate::run(context, release, expect_current.as_ref())
+        }
+        Command::Rollback { to, expect_current, dry_run } => {
+            let (to, expected, dry_run) = (to.clone(), expect_current.clone(), *dry_run);
+            commands::rollback::run(context, &commands::rollback::Rollback { to, expected, dry_run })
+        }
+        Command::Clean { keep, keep_for, min_free, dry_run } => {
+            let (keep, keep_for, dry_run) = (*keep, *keep_for, *dry_run);
+            let min_free = min_free.map(|size| size.0);
+            commands::clean::run(context, &commands::clean::Clean { keep, keep_for, min_free, dry_run })
+        }
+        Command::List => commands::list::run(context),
+        Command::Status => commands::status::run(context),
+        Command::Show { release } => commands::show::run(context, release),
+        Command::History { count } => commands::history::run(context, *count),
+        Command::Log { release } => commands::log::run(context, release.as_ref()),
+        Command::Path { release } => commands::path::run(context, release),
+        Command::Ps => commands::ps::run(context),
+        Command::Pin { release, days, until, .. } => {
+            let pin = pin(*days, until.as_deref(), context.actor.clock)?;
+            commands::pin::run(context, release, Some(pin))
+        }
+        Command::Unpin { release } => commands::pin::run(context, release, None),
+        Command::Remove { releases } => commands::remove::run(context, releases),
+        Command::Verify { release } => commands::verify::run(context, release),
+        Command::Deactivate { yes } => commands::deactivate::run(context, *yes),
+        Command::Doctor => commands::doctor::run(context),
+        Command::Completions { .. } => Err(Error::new(error::Kind::Usage, "completions need no tree")),
+    }
+}
+
+fn create(source: &SourceArgs) -> Create {
+    let kind = source.kind.map(|kind| match kind {
+        Kind::Git => SourceKind::Git,
+        Kind::Dir => SourceKind::Dir,
+        Kind::Tar => SourceKind::Tar,
+    });
+    let (reference, keep_days) = (source.r#ref.clone(), source.keep_days);
+    Create { source: source.source.clone(), kind, reference, keep_days, ..Create::default() }
+}
+
+fn pin(days: Option<u64>, until: Option<&str>, clock: Clock) -> Result<Pin> {
+    match (days, until) {
+        (Some(days), _) => commands::pin::for_days(days, clock.now()),
+        (None, Some(text)) => {
+            let moment = Timestamp::parse(text).map(Pin::Until);
+            let wrong = || Error::new(error::Kind::Usage, format!("{text:?} is not a time"));
+            moment.ok_or_else(|| wrong().hint("write 2026-12-02, 2026-12-02_23.40 or 2026-12-02T23:40:00Z"))
+        }
+        (None, None) => Ok(Pin::Forever),
+    }
+}
+
+/// Finds the tree and becomes whoever owns it.
+fn context(global: &Global, arguments: &[OsString]) -> Result<Context> {
+    let wanted = Wanted { environment: global.env.clone(), root: global.root.clone(), file: global.config.clone() };
+    let config = Config::load(&wanted)?;
+    let root = whole(&config.root)?;
+    let from_root = identity::is_root();
+    let by = identity::caller(std::env::var("SUDO_USER").ok());
+    let mut tools = Tools::new(std::env::vars_os(), from_root);
+    if let Some(account) = owner(&config, &root, from_root, &tools)? {
+        identity::assume(&account)?;
+        tools = tools.of_user(&account.name, &account.home);
+    }
+    let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let actor = Actor { by, command: typed(arguments), host, clock: Clock::System };
+    let wait = match global.wait {
+        None => Wait::No,
+        Some(None) => Wait::Forever,
+        Some(Some(limit)) => Wait::For(limit),
+    };
+    let stages = Box::new(Progress::new(global.quiet));
+    Ok(Context { config, root, from_root, tools, actor, wait, stages })
+}
+
+/// Who a root run becomes: the configured user, or whoever the tree belongs to.
+fn owner(config: &Config, root: &Path, from_root: bool, tools: &Tools) -> Result<Option<Account>> {
+    if !from_root {
+        return Ok(None);
+    }
+    if let Some(name) = &config.settings.user {
+        return Ok(Some(identity::account(name, tools)?).filter(|account| !account.uid.is_root()));
+    }
+    let Some(tree) = std::fs::symlink_metadata(root).ok().filter(|tree| tree.uid() != 0) else { return Ok(None) };
+    let nameless = || {
+        let (uid, gid) = (Uid::from_raw(tree.uid()), Gid::from_raw(tree.gid()));
+        Account { name: tree.uid().to_string(), uid, gid, home: PathBuf::from("/") }
+    };
+    Ok(Some(identity::account_of(tree.uid(), tools).unwrap_or_else(nameless)))
+}
+
+/// A root as an absolute path without links; what is not there yet is taken word for word.
+fn whole(root: &Path) -> Result<PathBuf> {
+    let wrong =
+        |why: String| Error::new(error::Kind::Usage, format!("{} cannot be a tree's root: {why}", root.display()));
+    if root.as_os_str().is_empty() {
+        return Err(wrong("it is empty".to_owned()));
+    }
+    let absolute = std::path::absolute(root).map_err(|cause| wrong(cause.to_string()))?;
+    let existing = absolute.ancestors().find(|path| path.symlink_metadata().is_ok()).unwrap_or(Path::new("/"));
+    let real = std::fs::canonicalize(existing).map_err(|cause| wrong(cause.to_string()))?;
+    let rest = absolute.strip_prefix(existing).unwrap_or(Path::new(""));
+    if rest.components().any(|part| part == std::path::Component::ParentDir) {
+        return Err(wrong("it goes up from a directory that is not there".to_owned()));
+    }
+    let whole = if rest.as_os_str().is_empty() { real } else { real.join(rest) };
+    if whole == Path::new("/") { Err(wrong("it is the root of the file system".to_owned())) } else { Ok(whole) }
+}
+
+/// The command line for the lock's note.
+fn typed(arguments: &[OsString]) -> String {
+    let words: Vec<_> = arguments.iter().skip(1).map(|word| word.to_string_lossy()).collect();
+    let typed = format!("releasectl {}", words.join(" "));
+    typed.chars().filter(|c| !c.is_control()).take(300).collect()
+}

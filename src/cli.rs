@@ -1,0 +1,278 @@
+//! The whole command line.
+
+use crate::clock::parse_duration;
+use crate::commands::Target;
+use crate::commands::activate::Expected;
+use crate::recipe::Size;
+use crate::release::ReleaseId;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Owns the release tree on this server: builds a release, flips `current` to it, rolls back, cleans
+#[derive(Debug, Parser)]
+#[command(name = "releasectl", version, max_term_width = 100, disable_help_subcommand = true)]
+#[command(after_help = "RELEASE is an id, or one of: current, previous, latest.\nSee releasectl COMMAND --help.")]
+pub struct Cli {
+    /// What every command takes
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every command takes
+#[derive(Args, Debug)]
+pub struct Global {
+    /// The environment; by default the only one configured
+    #[arg(short = 'e', long, global = true, env = "RELEASECTL_ENV", value_name = "NAME")]
+    pub env: Option<String>,
+    /// The tree; works without any configuration
+    #[arg(long, global = true, env = "RELEASECTL_ROOT", value_name = "DIR")]
+    pub root: Option<PathBuf>,
+    /// The host's configuration file
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print exactly one JSON document
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Say nothing but errors and what was asked for
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// Say more
+    #[arg(short, long, global = true, conflicts_with = "quiet")]
+    pub verbose: bool,
+    /// Colours
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub color: Color,
+    /// Wait for the lock: for ever, or this long (90s, 5m, 1h)
+    #[arg(long, global = true, value_name = "DURATION", num_args = 0..=1, require_equals = true, value_parser = duration)]
+    pub wait: Option<Option<Duration>>,
+}
+
+/// When to use colours
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless NO_COLOR is set
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// What a source is, whatever it looks like
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// A git repository
+    Git,
+    /// A directory
+    Dir,
+    /// A tar file
+    Tar,
+}
+
+/// Where the code comes from
+#[derive(Args, Clone, Debug)]
+pub struct SourceArgs {
+    /// A git URL or repository, a directory, a tar file, or - for a tar on standard input
+    pub source: Option<String>,
+    /// The branch, tag or commit to check out
+    #[arg(long, value_name = "REF")]
+    pub r#ref: Option<String>,
+    /// Take SOURCE for this, whatever it looks like
+    #[arg(long = "as", value_name = "KIND")]
+    pub kind: Option<Kind>,
+    /// Keep the release for this many days
+    #[arg(long, value_name = "N")]
+    pub keep_days: Option<u64>,
+}
+
+/// The verbs
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Lay out the tree; take over what is there
+    Init,
+    /// Build a private release; prints its path
+    Create {
+        /// Where from
+        #[command(flatten)]
+        source: SourceArgs,
+        /// The new release's id; by default the time in UTC
+        #[arg(long, value_name = "ID", value_parser = id)]
+        id: Option<ReleaseId>,
+        /// Go on with an unfinished release: the newest, or ID
+        #[arg(long, value_name = "ID", num_args = 0..=1, value_parser = id, conflicts_with = "id")]
+        resume: Option<Option<ReleaseId>>,
+    },
+    /// Create a release, activate it, clean
+    Deploy {
+        /// Where from
+        #[command(flatten)]
+        source: SourceArgs,
+        /// Deploy this release, built before
+        #[arg(long, value_name = "RELEASE", value_parser = target, conflicts_with_all = ["source", "ref", "resume"])]
+        release: Option<Target>,
+        /// Go on with the newest deploy that did not come to its end
+        #[arg(long)]
+        resume: bool,
+    },
+    /// Make a release live
+    Activate {
+        /// Which
+        #[arg(value_parser = target, default_value = "latest")]
+        release: Target,
+        /// Change nothing unless this release (or none) is live
+        #[arg(long, value_name = "ID|none", value_parser = expected)]
+        expect_current: Option<Expected>,
+    },
+    /// Make the release live that was live before
+    Rollback {
+        /// Go back to this one
+        #[arg(long, value_name = "RELEASE", value_parser = target)]
+        to: Option<Target>,
+        /// Change nothing unless this release is live
+        #[arg(long, value_name = "ID", value_parser = expected)]
+        expect_current: Option<Expected>,
+        /// Only say where it would go
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Remove releases nobody needs
+    Clean {
+        /// How many good releases stay [default: 3]
+        #[arg(long, value_name = "N")]
+        keep: Option<usize>,
+        /// Younger ones stay
+        #[arg(long, value_name = "DURATION", value_parser = duration)]
+        keep_for: Option<Duration>,
+        /// Remove more until this much is free (500M, 2G)
+        #[arg(long, value_name = "SIZE")]
+        min_free: Option<Size>,
+        /// Only say what would go
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// List the releases
+    List,
+    /// What is live, what is under way, what room there is
+    Status,
+    /// One release
+    Show {
+        /// Which
+        #[arg(value_parser = target, default_value = "current")]
+        release: Target,
+    },
+    /// What was done, by whom, and how it ended
+    History {
+        /// The last N operations
+        #[arg(short = 'n', value_name = "N", default_value_t = 20)]
+        count: usize,
+    },
+    /// What a build printed; by default the newest
+    Log {
+        /// Which
+        #[arg(value_parser = target)]
+        release: Option<Target>,
+    },
+    /// Where a release is
+    Path {
+        /// Which
+        #[arg(value_parser = target, default_value = "current")]
+        release: Target,
+    },
+    /// Which processes run from which release
+    Ps,
+    /// Keep a release for a while
+    #[command(group(clap::ArgGroup::new("long").required(true)))]
+    Pin {
+        /// Which
+        #[arg(value_parser = target)]
+        release: Target,
+        /// For N days
+        #[arg(long, value_name = "N", group = "long")]
+        days: Option<u64>,
+        /// Until a time: 2026-12-02, 2026-12-02_23.40, or RFC 3339
+        #[arg(long, value_name = "TIME", group = "long")]
+        until: Option<String>,
+        /// Until it is unpinned
+        #[arg(long, group = "long")]
+        forever: bool,
+    },
+    /// Take a release's pins away
+    Unpin {
+        /// Which
+        #[arg(value_parser = target)]
+        release: Target,
+    },
+    /// Remove releases by name, with the same protections as clean
+    Remove {
+        /// Which
+        #[arg(value_parser = target, required = true)]
+        releases: Vec<Target>,
+    },
+    /// Whether a release is what it was when it became ready
+    Verify {
+        /// Which
+        #[arg(value_parser = target, default_value = "current")]
+        release: Target,
+    },
+    /// Remove current
+    Deactivate {
+        /// Really
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Check everything, say what to do
+    Doctor,
+    /// Completions for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+impl Command {
+    /// Its name in the documents.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Init => "init",
+            Self::Create { .. } => "create",
+            Self::Deploy { .. } => "deploy",
+            Self::Activate { .. } => "activate",
+            Self::Rollback { .. } => "rollback",
+            Self::Clean { .. } => "clean",
+            Self::List => "list",
+            Self::Status => "status",
+            Self::Show { .. } => "show",
+            Self::History { .. } => "history",
+            Self::Log { .. } => "log",
+            Self::Path { .. } => "path",
+            Self::Ps => "ps",
+            Self::Pin { .. } => "pin",
+            Self::Unpin { .. } => "unpin",
+            Self::Remove { .. } => "remove",
+            Self::Verify { .. } => "verify",
+            Self::Deactivate { .. } => "deactivate",
+            Self::Doctor => "doctor",
+            Self::Completions { .. } => "completions",
+        }
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    parse_duration(text).ok_or_else(|| "a duration is a number and one of s, m, h, d, w".to_owned())
+}
+
+fn id(text: &str) -> Result<ReleaseId, String> {
+    text.parse().map_err(|error: crate::release::NotAnId| error.to_string())
+}
+
+fn target(text: &str) -> Result<Target, String> {
+    text.parse().map_err(|error: crate::release::NotAnId| error.to_string())
+}
+
+fn expected(text: &str) -> Result<Expected, String> {
+    text.parse().map_err(|error: crate::release::NotAnId| error.to_string())
+}

@@ -1,0 +1,103 @@
+//! `activate`: makes a release live.
+
+use super::{Context, Outcome, Target};
+use crate::error::{Error, Result};
+use crate::operation::Operation;
+use crate::release::{ReleaseId, StepRecord};
+use crate::tree::{Flip, LockedTree};
+use serde::Serialize;
+use std::str::FromStr;
+
+/// What `--expect-current` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// Nothing is live.
+    Nothing,
+    /// This release is.
+    Release(ReleaseId),
+}
+
+impl FromStr for Expected {
+    type Err = crate::release::NotAnId;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "none" { Ok(Self::Nothing) } else { text.parse().map(Self::Release) }
+    }
+}
+
+/// A change of what is live, or that there was none to make.
+#[derive(Debug, Serialize)]
+pub struct Activation {
+    /// Whether anything changed.
+    pub changed: bool,
+    /// What was live.
+    pub from: Option<ReleaseId>,
+    /// What is live.
+    pub to: Option<ReleaseId>,
+    /// The command that did it.
+    pub cause: &'static str,
+    /// Whether it came up, as far as there is anything to come up.
+    pub confirmed: bool,
+    /// Whether the release before is live again because it did not.
+    pub rolled_back: bool,
+    /// The steps that were run.
+    pub steps: Vec<StepRecord>,
+    /// Whether nothing was really done.
+    #[serde(skip)]
+    pub dry_run: bool,
+}
+
+/// Makes `target` live, if what is live is what was expected.
+pub fn run(context: &Context, target: &Target, expected: Option<&Expected>) -> Result<Outcome> {
+    let tree = context.tree()?;
+    let mut locked = context.lock(&tree)?;
+    expect(&locked, expected)?;
+    let id = target.resolve(&tree)?;
+    tree.activatable(&id)?;
+    flip(context, &mut locked, Operation::Activate, &id, "activate").map(Outcome::Activate)
+}
+
+/// Refuses if another release is live than was expected.
+pub(super) fn expect(locked: &LockedTree<'_>, expected: Option<&Expected>) -> Result<()> {
+    let live = locked.standing().live.as_ref();
+    let holds = match expected {
+        None => true,
+        Some(Expected::Nothing) => live.is_none(),
+        Some(Expected::Release(id)) => live == Some(id),
+    };
+    if holds {
+        return Ok(());
+    }
+    let shown = live.map_or_else(|| "nothing".to_owned(), ToString::to_string);
+    let wanted = match expected {
+        Some(Expected::Release(id)) => id.to_string(),
+        _ => "nothing".to_owned(),
+    };
+    let hint = "somebody was faster: look at `releasectl history`, then decide anew";
+    Err(Error::refused(format!("{shown} is live, not {wanted} as expected; nothing was changed")).hint(hint))
+}
+
+/// Makes `to` live by `operation`, or finds that it is.
+pub(super) fn flip(
+    context: &Context,
+    locked: &mut LockedTree<'_>,
+    operation: Operation,
+    to: &ReleaseId,
+    cause: &'static str,
+) -> Result<Activation> {
+    let live = locked.standing().live.clone();
+    if live.as_ref() == Some(to) {
+        return Ok(Activation::of(false, live.clone(), live, cause));
+    }
+    let flipped = locked.flip(Flip { operation, to: Some(to.clone()), cause: Some(cause.to_owned()) });
+    context.tell(locked);
+    let flipped = flipped?;
+    Ok(Activation::of(true, flipped.from, flipped.to, cause))
+}
+
+impl Activation {
+    /// What became of a flip. With no programs and no health check there is nothing that could fail to come up.
+    pub(super) fn of(changed: bool, from: Option<ReleaseId>, to: Option<ReleaseId>, cause: &'static str) -> Self {
+        Self { changed, from, to, cause, confirmed: true, rolled_back: false, steps: Vec::new(), dry_run: false }
+    }
+}

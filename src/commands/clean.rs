@@ -1,0 +1,135 @@
+//! `clean`: removes what nobody needs.
+
+use super::{Context, Outcome};
+use crate::error::Result;
+use crate::identity::as_root;
+use crate::operation::Operation;
+use crate::release::ReleaseId;
+use crate::removal::Removed;
+use crate::retention::{DEFAULT_KEEP, Facts, Policy, Reason, Verdict, decide};
+use crate::tree::{Discarded, Tree, empty_trash};
+use crate::usage;
+use serde::Serialize;
+use std::time::Duration;
+
+/// What is asked for; what is not comes from the configuration.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Clean {
+    /// How many good releases stay.
+    pub keep: Option<usize>,
+    /// Younger ones stay.
+    pub keep_for: Option<Duration>,
+    /// Bytes that should be free afterwards.
+    pub min_free: Option<u64>,
+    /// Only say what would go.
+    pub dry_run: bool,
+}
+
+/// What went and what stayed.
+#[derive(Debug, Default, Serialize)]
+pub struct Cleaned {
+    /// Whether nothing was really done.
+    pub dry_run: bool,
+    /// What went, or would.
+    pub removed: Vec<Judged>,
+    /// What stayed.
+    pub kept: Vec<Judged>,
+    /// Bytes of disk that were given back; in a dry run those the releases had when they became ready.
+    pub freed_bytes: u64,
+    /// What could not be removed, with its path.
+    pub warnings: Vec<String>,
+}
+
+/// One entry of `releases/` and why.
+#[derive(Clone, Debug, Serialize)]
+pub struct Judged {
+    /// Its name.
+    pub id: String,
+    /// Why it goes or stays.
+    pub reasons: Vec<Reason>,
+}
+
+impl From<&Verdict> for Judged {
+    fn from(verdict: &Verdict) -> Self {
+        Self { id: verdict.name.clone(), reasons: verdict.reasons.clone() }
+    }
+}
+
+/// Cleans, or says what it would do; both decide by the same plan.
+pub fn run(context: &Context, wanted: &Clean) -> Result<Outcome> {
+    let tree = context.tree()?;
+    // Looking at every process takes a while and needs no lock.
+    let used = as_root(|| usage::scan(&tree.layout().releases()));
+    if wanted.dry_run {
+        let facts = tree.facts(&tree.standing()?, &used)?;
+        let verdicts = decide(&facts, policy(context, wanted, &tree)?, Some(context.actor.clock.now()));
+        let (removed, kept) = split(&verdicts);
+        let freed_bytes = bytes_of(&facts, &verdicts);
+        return Ok(Outcome::Clean(Cleaned { dry_run: true, removed, kept, freed_bytes, warnings: Vec::new() }));
+    }
+    let mut locked = context.lock(&tree)?;
+    let facts = locked.facts(&used)?;
+    let now = locked.trusted_now();
+    let verdicts = decide(&facts, policy(context, wanted, &tree)?, now);
+    let victims: Vec<ReleaseId> = verdicts.iter().filter(|v| v.remove).filter_map(|v| v.id.clone()).collect();
+    let discarded = locked.discard(Operation::Clean, &victims);
+    context.tell(&mut locked);
+    let (discarded, (_, kept)) = (discarded?, split(&verdicts));
+    drop(locked);
+    let mut cleaned = sweep(context, &tree, discarded, &verdicts)?;
+    cleaned.kept = kept;
+    if now.is_none() {
+        cleaned
+            .warnings
+            .push("the clock lies before the newest entry of the journal: nothing was removed for its age".into());
+    }
+    Ok(Outcome::Clean(cleaned))
+}
+
+/// Deletes what was discarded, and whatever an earlier run left in the trash. Needs no lock.
+pub(super) fn sweep(context: &Context, tree: &Tree, mut discarded: Discarded, verdicts: &[Verdict]) -> Result<Cleaned> {
+    context.stages.begin("delete", None);
+    let tell = |done| context.stages.advance(done);
+    let deleted = empty_trash(tree, &tell).map(|mut all| {
+        all.extend(discarded.finish(tree, &tell));
+        all
+    });
+    context.stages.end();
+    let deleted = deleted?;
+    let gone = |verdict: &&Verdict| verdict.id.as_ref().is_some_and(|id| discarded.gone.contains(id));
+    let removed = verdicts.iter().filter(gone).map(Judged::from).collect();
+    let mut warnings = std::mem::take(&mut discarded.warnings);
+    warnings.extend(deleted.iter().flat_map(failures));
+    context.lock_briefly(tree)?.restore_ballast()?;
+    let freed_bytes = deleted.iter().map(|removed| removed.bytes).sum();
+    Ok(Cleaned { removed, freed_bytes, warnings, ..Cleaned::default() })
+}
+
+fn failures(removed: &Removed) -> Vec<String> {
+    let mut told: Vec<String> = removed.left.iter().map(ToString::to_string).collect();
+    if removed.left_untold > 0 {
+        told.push(format!("and {} more that could not be removed", removed.left_untold));
+    }
+    told
+}
+
+fn policy(context: &Context, wanted: &Clean, tree: &Tree) -> Result<Policy> {
+    let table = context.config.settings.clean;
+    let min_free = wanted.min_free.or(table.min_free.map(|size| size.0)).unwrap_or(0);
+    let space = tree.root().space()?;
+    let free = space.blocks_available() * space.fragment_size();
+    Ok(Policy {
+        keep: wanted.keep.or(table.keep).unwrap_or(DEFAULT_KEEP),
+        keep_for: wanted.keep_for.or(table.keep_for.map(|span| span.0)),
+        wanted_bytes: min_free.saturating_sub(free),
+    })
+}
+
+fn split(verdicts: &[Verdict]) -> (Vec<Judged>, Vec<Judged>) {
+    let (gone, kept): (Vec<_>, Vec<_>) = verdicts.iter().partition(|verdict| verdict.remove);
+    (gone.into_iter().map(Judged::from).collect(), kept.into_iter().map(Judged::from).collect())
+}
+
+fn bytes_of(facts: &[Facts], verdicts: &[Verdict]) -> u64 {
+    facts.iter().zip(verdicts).filter(|(_, verdict)| verdict.remove).map(|(fact, _)| fact.bytes).sum()
+}

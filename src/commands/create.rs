@@ -1,0 +1,208 @@
+//! `create`: builds a private release.
+
+use super::describe::{Release, Surroundings};
+use super::{Context, Outcome, pin};
+use crate::error::{Error, Result};
+use crate::release::{Manifest, Origin, ReleaseId, SourceKind, StepRecord, StepStatus};
+use crate::source::{self, Ready, Site, Source};
+use crate::tree::{Build, Reservation, Tree, TreeError};
+use crate::usage::Usage;
+use serde::Serialize;
+use std::io::Write;
+use std::time::Instant;
+
+/// Bytes and inodes that must stay free beside what a release takes.
+const MARGIN: u64 = 16 << 20;
+
+/// What is asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Create {
+    /// Where the code comes from; the configuration says it if this does not.
+    pub source: Option<String>,
+    /// What the source is, whatever it looks like.
+    pub kind: Option<SourceKind>,
+    /// The ref to check out.
+    pub reference: Option<String>,
+    /// The new release's id.
+    pub id: Option<ReleaseId>,
+    /// Days it is kept.
+    pub keep_days: Option<u64>,
+    /// Go on with one that was not finished.
+    pub resume: Option<Resume>,
+}
+
+/// Which unfinished release to go on with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resume {
+    /// The newest.
+    Newest,
+    /// This one.
+    Release(ReleaseId),
+}
+
+/// A release that was built.
+#[derive(Debug, Serialize)]
+pub struct Created {
+    /// It.
+    pub release: Release,
+    /// What the build did.
+    pub steps: Vec<StepRecord>,
+}
+
+/// Builds a release; nothing live changes.
+pub fn run(context: &Context, wanted: &Create) -> Result<Outcome> {
+    let tree = context.tree_or_new()?;
+    let build = build(context, &tree, wanted, "create")?;
+    let (standing, usage) = (tree.standing()?, Usage::default());
+    let entry = tree.entry(build.id().as_str().as_ref())?;
+    let describe = |entry| Surroundings::new(&tree, &standing, &usage).map(|around| around.describe(&entry));
+    let release = entry.map(describe).transpose()?.flatten();
+    let release = release.ok_or_else(|| TreeError::NoRelease(build.id().to_string()))?;
+    Ok(Outcome::Create(Created { release, steps: build.manifest.steps.clone() }))
+}
+
+/// Builds a release and returns it with its lease still held.
+pub(super) fn build(context: &Context, tree: &Tree, wanted: &Create, cause: &str) -> Result<Build> {
+    let resumed = wanted.resume.as_ref().map(|resume| unfinished(tree, resume)).transpose()?;
+    if let Some(id) = wanted.id.as_ref().filter(|id| tree.releases().stat(id.as_str()).is_ok_and(|s| s.is_some())) {
+        return Err(TreeError::Exists(id.clone()).into());
+    }
+    preflight(tree)?;
+    let source = source_of(context, wanted, resumed.as_ref().map(|manifest| &manifest.origin))?;
+    let (ready, origin) = prepare(context, tree, &source, resumed.as_ref())?;
+    let mut locked = context.lock_briefly(tree)?;
+    let build = match &resumed {
+        Some(manifest) => locked.resume(&manifest.id, Some(cause.to_owned())),
+        None => {
+            let pin = wanted.keep_days.map(|days| pin::for_days(days, context.actor.clock.now())).transpose()?;
+            let cause = Some(cause.to_owned());
+            locked.reserve(Reservation { id: wanted.id.clone(), origin: origin.clone(), pin, cause })
+        }
+    };
+    context.tell(&mut locked);
+    drop(locked);
+    let mut build = build?;
+    build.manifest.origin = origin;
+    let outcome = fill(context, tree, &mut build, &ready);
+    conclude(context, tree, &mut build, outcome)?;
+    Ok(build)
+}
+
+/// The manifest of the release to go on with.
+fn unfinished(tree: &Tree, resume: &Resume) -> Result<Manifest> {
+    if let Resume::Release(id) = resume {
+        return Ok(tree.release(id)?);
+    }
+    let entries = tree.entries()?;
+    let newest = entries.iter().rev().filter_map(|entry| entry.manifest()).find(|manifest| manifest.ready_at.is_none());
+    newest
+        .cloned()
+        .ok_or_else(|| Error::refused("there is no unfinished release to go on with").hint("leave out --resume"))
+}
+
+/// Where the code comes from: the command line, the release that is resumed, or the configuration.
+fn source_of(context: &Context, wanted: &Create, resumed: Option<&Origin>) -> Result<Source> {
+    if let Some(text) = &wanted.source {
+        return Ok(Source::recognise(text, wanted.reference.clone(), wanted.kind)?);
+    }
+    if let Some(origin) = resumed {
+        if origin.location == "-" {
+            return Err(Error::refused("its code came from standard input, which is gone")
+                .hint("hand it in again: `create - --resume`"));
+        }
+        let reference = wanted.reference.clone().or_else(|| origin.revision.clone());
+        return Ok(Source::recognise(&origin.location, reference, Some(origin.kind))?);
+    }
+    let table = &context.config.settings.source;
+    let Some(location) = &table.git else {
+        return Err(
+            Error::refused("no source was named").hint("name one, or write it into [source] of the host's file")
+        );
+    };
+    let reference = wanted.reference.clone().or_else(|| table.r#ref.clone());
+    Ok(Source::recognise(location, reference, Some(wanted.kind.unwrap_or(SourceKind::Git)))?)
+}
+
+/// Fetches what can be fetched before a name is reserved: a wrong ref leaves nothing behind.
+fn prepare(context: &Context, tree: &Tree, source: &Source, resumed: Option<&Manifest>) -> Result<(Ready, Origin)> {
+    let mut origin = source.origin();
+    let ready = match source {
+        Source::Git { location, reference } => {
+            let mirrors = tree.state().ensure_dir(crate::layout::MIRROR, 0o700)?;
+            let submodules = context.config.settings.source.submodules.unwrap_or(true);
+            let (tools, stages) = (&context.tools, &*context.stages);
+            let commit = source::fetch(&mirrors, location, reference.as_deref(), submodules, tools, stages)?;
+            origin.revision = Some(commit.hash.clone());
+            if let Some(manifest) = resumed.filter(|manifest| manifest.origin.revision == origin.revision) {
+                origin.r#ref.clone_from(&manifest.origin.r#ref);
+            }
+            Ready::Commit(commit)
+        }
+        Source::Dir(path) => Ready::Dir(path.clone()),
+        Source::Tar(path) => Ready::Tar(path.clone()),
+        Source::Stdin => Ready::Stdin,
+    };
+    Ok((ready, origin))
+}
+
+/// Refuses to begin what would fill the disk: as much as the live release took must be free.
+fn preflight(tree: &Tree) -> Result<()> {
+    let Some((bytes, entries)) = tree.last_size()? else { return Ok(()) };
+    let space = tree.releases().space()?;
+    let free = space.blocks_available() * space.fragment_size();
+    // File systems that make inodes as they need them say they have none.
+    let inodes_short = space.files() > 0 && space.files_available() < entries;
+    if free >= bytes + MARGIN.min(bytes) && !inodes_short {
+        return Ok(());
+    }
+    let what = if inodes_short { format!("{entries} inodes") } else { format!("{} MiB", bytes >> 20) };
+    let message =
+        format!("there is not room for another release below {}: it wants {what}", tree.releases().path().display());
+    Err(Error::refused(message).hint("`releasectl clean --dry-run` shows what can go"))
+}
+
+/// Brings the code in.
+fn fill(context: &Context, tree: &Tree, build: &mut Build, ready: &Ready) -> Result<()> {
+    let started = Instant::now();
+    let origin = &build.manifest.origin;
+    note(build, &format!("source {} {}", origin.location, origin.revision.as_deref().unwrap_or_default()));
+    build.empty()?;
+    let mirrors = tree.state().ensure_dir(crate::layout::MIRROR, 0o700)?;
+    let (release, tools, stages) = (build.dir(), &context.tools, &*context.stages);
+    source::bring(ready, &Site { release, mirrors: &mirrors, tree: tree.root().identity()?, tools, stages })?;
+    let seconds = (started.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
+    build.manifest.steps = vec![StepRecord { name: "source".to_owned(), status: StepStatus::Done, seconds }];
+    context.stages.begin("sync", None);
+    let ready = build.ready(context.actor.clock.now());
+    context.stages.end();
+    Ok(ready?)
+}
+
+/// Records how the build ended, in its manifest, its log and the history.
+fn conclude(context: &Context, tree: &Tree, build: &mut Build, outcome: Result<()>) -> Result<()> {
+    let id = build.id().clone();
+    if let Err(error) = &outcome {
+        note(build, &format!("failed: {}", error.message));
+        if let Err(unwritten) = build.failed(&error.message) {
+            context.stages.warn(&unwritten.to_string());
+        }
+    } else {
+        note(build, "ready");
+    }
+    match context.lock_briefly(tree) {
+        Ok(mut locked) => {
+            locked.build_ended(build);
+            context.tell(&mut locked);
+        }
+        Err(error) => {
+            context.stages.warn(&format!("the history learns of it from the next command: {}", error.message))
+        }
+    }
+    let hint = || format!("`releasectl create --resume {id}` tries again, `releasectl clean` removes what is there");
+    outcome.map_err(|error| error.or_hint(hint))
+}
+
+/// A line of our own in the build's log. A log that cannot be written stops nothing.
+fn note(build: &Build, line: &str) {
+    let _ = writeln!(build.log(), "releasectl: {line}");
+}

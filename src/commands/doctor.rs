@@ -1,0 +1,248 @@
+//! `doctor`: checks everything, and says what to do.
+
+use super::{Context, Outcome};
+use crate::error::Result;
+use crate::identity::as_root;
+use crate::journal;
+use crate::layout::{BALLAST, LOCK, STATE, TRASH};
+use crate::release::{ReleaseId, State};
+use crate::tree::{Found, Live, Tree};
+use crate::usage;
+use nix::sys::statfs;
+use serde::Serialize;
+
+/// Below this much free space a release can hardly be built.
+const LITTLE_SPACE: u64 = 64 << 20;
+
+/// What was checked.
+#[derive(Debug, Serialize)]
+pub struct Diagnosis {
+    /// Every check, in a fixed order.
+    pub checks: Vec<Check>,
+}
+
+impl Diagnosis {
+    /// Whether all is well.
+    pub fn is_healthy(&self) -> bool {
+        self.checks.iter().all(|check| check.ok)
+    }
+}
+
+/// One check.
+#[derive(Debug, Serialize)]
+pub struct Check {
+    /// What was checked.
+    pub name: &'static str,
+    /// Whether it is as it should be.
+    pub ok: bool,
+    /// What was found.
+    pub message: String,
+    /// What to do.
+    pub hint: Option<String>,
+}
+
+impl Check {
+    fn good(name: &'static str, message: impl Into<String>) -> Self {
+        Self { name, ok: true, message: message.into(), hint: None }
+    }
+
+    fn bad(name: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { name, ok: false, message: message.into(), hint: Some(hint.into()) }
+    }
+}
+
+/// Checks everything without changing anything.
+pub fn run(context: &Context) -> Result<Outcome> {
+    let tree = context.tree()?;
+    let checks = [
+        current(&tree)?,
+        previous(&tree)?,
+        releases(&tree)?,
+        journal_check(&tree)?,
+        lock(&tree)?,
+        state(&tree)?,
+        space(&tree)?,
+        file_system(&tree),
+        tools(context),
+        processes(&tree)?,
+    ];
+    Ok(Outcome::Doctor(Diagnosis { checks: checks.into() }))
+}
+
+fn current(tree: &Tree) -> Result<Check> {
+    let name = "current";
+    let live = match tree.live() {
+        Ok(live) => live,
+        Err(error) => return Ok(Check::bad(name, error.to_string(), "move it away, then `releasectl activate`")),
+    };
+    Ok(match live {
+        Live::Nothing => Check::good(name, "nothing is live"),
+        Live::Release(id) => match tree.release(&id) {
+            Ok(manifest) if manifest.state(false) == State::Ready => Check::good(name, format!("{id} is live")),
+            Ok(manifest) => {
+                let state = manifest.state(false);
+                Check::bad(
+                    name,
+                    format!("{id} is live and {state}"),
+                    "`releasectl rollback`, or `activate` another release",
+                )
+            }
+            Err(error) => Check::bad(name, error.to_string(), "`releasectl rollback`, or `activate` another release"),
+        },
+        Live::Elsewhere(target) => {
+            let message = format!("it leads to {}, which is no release here", target.display());
+            Check::bad(name, message, "`releasectl activate` a release of `releasectl list`")
+        }
+    })
+}
+
+fn previous(tree: &Tree) -> Result<Check> {
+    let name = "previous";
+    let Ok(standing) = tree.standing() else { return Ok(Check::good(name, "not known while current is no link")) };
+    Ok(match tree.rollback_target(&standing) {
+        Some(id) => Check::good(name, format!("a rollback would go to {id}")),
+        None => Check::good(name, "there is nothing to go back to yet"),
+    })
+}
+
+fn releases(tree: &Tree) -> Result<Check> {
+    let name = "releases";
+    let entries = tree.entries()?;
+    let named = |wanted: fn(&Found) -> bool| -> Vec<String> {
+        let wanted = entries.iter().filter(|entry| wanted(&entry.found));
+        wanted.map(|entry| entry.name.to_string_lossy().into_owned()).collect()
+    };
+    let damaged = named(|found| matches!(found, Found::Damaged(..)));
+    if !damaged.is_empty() {
+        let hint = "such a release is never cleaned; if it is not live, remove its directory yourself";
+        return Ok(Check::bad(name, format!("manifests that cannot be used: {}", damaged.join(", ")), hint));
+    }
+    let unfinished = |id: &ReleaseId| tree.release(id).is_ok_and(|manifest| manifest.ready_at.is_none());
+    let incomplete = entries.iter().filter_map(|entry| entry.id()).filter(|id| unfinished(id)).count();
+    let foreign = named(|found| matches!(found, Found::Foreign)).len();
+    Ok(Check::good(
+        name,
+        format!("{} releases, {incomplete} of them incomplete; {foreign} foreign entries", entries.len() - foreign),
+    ))
+}
+
+fn journal_check(tree: &Tree) -> Result<Check> {
+    let name = "journal";
+    if tree.state().stat(crate::layout::JOURNAL)?.is_none() {
+        let empty = tree.entries()?.iter().all(|entry| entry.manifest().is_none());
+        let hint = "`releasectl init` begins a new one; what was live before is not known then";
+        return Ok(if empty {
+            Check::good(name, "there is none yet")
+        } else {
+            Check::bad(name, "it is missing", hint)
+        });
+    }
+    let (mut last, mut disorder, mut lines) = (0, 0, 0_u64);
+    let bad = journal::scan(tree.state(), &mut |record| {
+        disorder += u64::from(record.seq <= last);
+        last = record.seq;
+        lines += 1;
+    })?;
+    let hint = "`releasectl init` sets it aside as journal.broken-… and keeps its good lines";
+    Ok(if bad + disorder > 0 {
+        Check::bad(name, format!("{} of its lines cannot be used", bad + disorder), hint)
+    } else {
+        Check::good(name, format!("{lines} lines"))
+    })
+}
+
+fn lock(tree: &Tree) -> Result<Check> {
+    let name = "lock";
+    let Some(stat) = tree.state().stat(LOCK)? else { return Ok(Check::good(name, "it was never taken")) };
+    if stat.st_mode & 0o077 != 0 {
+        let path = tree.state().path().join(LOCK);
+        let message = format!("{} can be opened by others, who could hold it for ever", path.display());
+        return Ok(Check::bad(name, message, format!("`chmod 600 {}`", path.display())));
+    }
+    Ok(match crate::lock::tree_lock_holder(tree.state()) {
+        Some(holder) => {
+            Check::good(name, format!("held by {} (pid {}, `{}`)", holder.user, holder.pid, holder.command))
+        }
+        None => Check::good(name, "it is free"),
+    })
+}
+
+fn state(tree: &Tree) -> Result<Check> {
+    let name = "state";
+    let (own, root) = (tree.state().own_stat()?, tree.root().own_stat()?);
+    let path = tree.state().path().display().to_string();
+    if own.st_mode & 0o077 != 0 {
+        return Ok(Check::bad(name, format!("{path} can be entered by others"), format!("`chmod 700 {path}`")));
+    }
+    if own.st_uid != root.st_uid {
+        let hint = format!("`chown -R --reference={} {path}`", tree.root().path().display());
+        return Ok(Check::bad(name, format!("{path} and the tree have different owners"), hint));
+    }
+    let trash = tree.state().open_dir(TRASH).and_then(|trash| trash.names()).map_or(0, |names| names.len());
+    if trash > 0 {
+        return Ok(Check::good(name, format!("{trash} releases in the trash; the next `clean` deletes them")));
+    }
+    if tree.state().stat(BALLAST)?.is_none() {
+        let hint = "`releasectl clean` makes it again once there is room";
+        return Ok(Check::bad(name, "the ballast for a full disk has been used", hint));
+    }
+    Ok(Check::good(name, format!("{STATE} is ours alone")))
+}
+
+fn space(tree: &Tree) -> Result<Check> {
+    let name = "space";
+    let space = tree.root().space()?;
+    let free = space.blocks_available() * space.fragment_size();
+    let last = tree.last_size().unwrap_or_default();
+    let wanted = last.map_or(0, |(bytes, _)| bytes).max(LITTLE_SPACE);
+    let inodes = last.map_or(0, |(_, entries)| entries);
+    let message = format!("{} MiB and {} inodes are free", free >> 20, space.files_available());
+    let short = free < wanted || (space.files() > 0 && space.files_available() < inodes);
+    let hint = "`releasectl clean --keep 1 --dry-run` shows what could go";
+    Ok(if short {
+        Check::bad(name, message + ": too little for another release", hint)
+    } else {
+        Check::good(name, message)
+    })
+}
+
+fn file_system(tree: &Tree) -> Check {
+    let name = "file system";
+    let kind = statfs::fstatfs(tree.root()).map(|fs| fs.filesystem_type());
+    if kind == Ok(statfs::NFS_SUPER_MAGIC) {
+        return Check::bad(
+            name,
+            "the tree is on NFS, which keeps neither locks nor flips safe",
+            "move it to a local file system",
+        );
+    }
+    Check::good(name, "it is a local one")
+}
+
+fn tools(context: &Context) -> Check {
+    let name = "tools";
+    match context.tools.find("git") {
+        Some(path) => Check::good(name, format!("git is {}", path.display())),
+        None => Check::bad(name, "git is not installed", "install git"),
+    }
+}
+
+fn processes(tree: &Tree) -> Result<Check> {
+    let name = "processes";
+    let used = as_root(|| usage::scan(&tree.layout().releases()));
+    if !used.known {
+        return Ok(Check::bad(name, "/proc cannot be read: every release counts as in use", "mount /proc"));
+    }
+    let live = tree.live().ok().and_then(|live| live.id().cloned());
+    let old: Vec<String> = used
+        .iter()
+        .filter(|(id, _)| Some(*id) != live.as_ref())
+        .map(|(id, all)| format!("{id} ({})", all.len()))
+        .collect();
+    let message = if old.is_empty() {
+        "none runs from an old release".to_owned()
+    } else {
+        format!("some run from {}", old.join(", "))
+    };
+    Ok(Check::good(name, message))
+}

@@ -1,0 +1,46 @@
+//! `remove`: removes releases by name, unless something protects them.
+
+use super::clean::sweep;
+use super::{Context, Outcome, Target};
+use crate::error::{Error, Result};
+use crate::identity::as_root;
+use crate::operation::Operation;
+use crate::release::{ReleaseId, State};
+use crate::retention::{Facts, Reason, Verdict, protections};
+use crate::usage;
+
+/// Removes all of `targets`, or none of them if one is protected.
+pub fn run(context: &Context, targets: &[Target]) -> Result<Outcome> {
+    let tree = context.tree()?;
+    let used = as_root(|| usage::scan(&tree.layout().releases()));
+    let mut locked = context.lock(&tree)?;
+    let mut ids: Vec<ReleaseId> = targets.iter().map(|target| target.resolve(&tree)).collect::<Result<_>>()?;
+    ids.dedup();
+    let facts = locked.facts(&used)?;
+    let now = locked.trusted_now();
+    let mut verdicts = Vec::new();
+    for id in &ids {
+        let fact = facts.iter().find(|fact| fact.name == id.as_str());
+        let fact = fact.ok_or_else(|| crate::tree::TreeError::NoRelease(id.to_string()))?;
+        let held = protections(fact, now);
+        if !held.is_empty() {
+            let reasons: Vec<&str> = held.iter().map(|reason| reason.name()).collect();
+            let hint = "nothing was removed; `releasectl show` tells more, `unpin` takes a pin away";
+            return Err(Error::refused(format!("release {id} is protected: {}", reasons.join(", "))).hint(hint));
+        }
+        verdicts.push(Verdict { name: id.to_string(), id: Some(id.clone()), remove: true, reasons: vec![cause(fact)] });
+    }
+    let discarded = locked.discard(Operation::Remove, &ids);
+    context.tell(&mut locked);
+    let discarded = discarded?;
+    drop(locked);
+    sweep(context, &tree, discarded, &verdicts).map(Outcome::Clean)
+}
+
+fn cause(fact: &Facts) -> Reason {
+    match fact.release {
+        Some((_, State::Incomplete | State::Building)) => Reason::Incomplete,
+        Some((_, State::Bad)) => Reason::Bad,
+        _ => Reason::Surplus,
+    }
+}

@@ -1,0 +1,54 @@
+//! `rollback`: makes the release live that was live before.
+
+use super::activate::{Activation, Expected, expect, flip};
+use super::{Context, Outcome, Target};
+use crate::error::{Error, Result};
+use crate::operation::Operation;
+use crate::release::{ReleaseId, State};
+use crate::tree::Tree;
+
+/// What is asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Rollback {
+    /// A release of the operator's own choice.
+    pub to: Option<Target>,
+    /// What must be live for it.
+    pub expected: Option<Expected>,
+    /// Only say where it would go.
+    pub dry_run: bool,
+}
+
+/// Goes back. What was live is marked bad; it deletes nothing, and `activate` undoes it.
+pub fn run(context: &Context, wanted: &Rollback) -> Result<Outcome> {
+    let tree = context.tree()?;
+    if wanted.dry_run {
+        let live = tree.live()?.id().cloned();
+        let to = choose(&tree, wanted)?;
+        let activation = Activation::of(live.as_ref() != Some(&to), live, Some(to), "rollback");
+        return Ok(Outcome::Activate(Activation { dry_run: true, ..activation }));
+    }
+    let mut locked = context.lock(&tree)?;
+    expect(&locked, wanted.expected.as_ref())?;
+    let to = choose(&tree, wanted)?;
+    flip(context, &mut locked, Operation::Rollback, &to, "rollback").map(Outcome::Activate)
+}
+
+/// Where to go: what was asked for, which must be ready and not bad, or what was live before.
+fn choose(tree: &Tree, wanted: &Rollback) -> Result<ReleaseId> {
+    let Some(target) = &wanted.to else { return Target::Previous.resolve(tree) };
+    let id = target.resolve(tree)?;
+    let manifest = tree.activatable(&id)?;
+    let live = tree.live()?;
+    if manifest.state(false) == State::Bad && live.id() != Some(&id) {
+        let why = manifest.bad.unwrap_or_default();
+        let hint = format!("`releasectl activate {id}` makes it live all the same");
+        return Err(Error::refused(format!("release {id} is bad: {why}")).hint(hint));
+    }
+    Ok(id)
+}
+
+/// There is no release to go back to.
+pub(super) fn nowhere() -> Error {
+    let hint = "`releasectl list` shows what is ready; name one with --to, or `activate` it";
+    Error::refused("there is nothing to go back to: no release that was live before is still ready").hint(hint)
+}

@@ -1,0 +1,197 @@
+//! What a command answers when it cannot do its work: what kind of failure, one sentence, and what to do about it.
+
+use crate::config::ConfigError;
+use crate::directory::PathError;
+use crate::identity::IdentityError;
+use crate::lock::{Holder, LockError};
+use crate::source::SourceError;
+use crate::tools::ToolError;
+use crate::tree::TreeError;
+use serde::Serialize;
+
+/// The kinds of failure; each has an exit status of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A step or an operation failed; what is live did not change.
+    Failed,
+    /// The command line makes no sense.
+    Usage,
+    /// A precondition does not hold; nothing changed.
+    Refused,
+    /// Somebody holds the lock.
+    Busy,
+    /// It was activated and did not come up.
+    NotConfirmed,
+    /// The tree or the journal needs `doctor`.
+    Damaged,
+    /// The configuration is wrong.
+    Configuration,
+}
+
+/// A failure, as it is told once.
+#[derive(Debug)]
+pub struct Error {
+    /// What kind it is.
+    pub kind: Kind,
+    /// What happened, to which path or release, and why.
+    pub message: String,
+    /// What to do.
+    pub hint: Option<String>,
+    /// Who is in the way.
+    pub holder: Option<Box<Holder>>,
+}
+
+/// Shorthand of the verbs.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// A failure of this kind.
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), hint: None, holder: None }
+    }
+
+    /// A precondition that does not hold.
+    pub fn refused(message: impl Into<String>) -> Self {
+        Self::new(Kind::Refused, message)
+    }
+
+    /// The same with advice.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The same with advice, if it has none of its own yet.
+    #[must_use]
+    pub fn or_hint(self, hint: impl FnOnce() -> String) -> Self {
+        if self.hint.is_some() { self } else { self.hint(hint()) }
+    }
+}
+
+impl From<PathError> for Error {
+    fn from(error: PathError) -> Self {
+        let kind = error.cause.kind();
+        let hint = match kind {
+            _ if error.is_full() => "free some space: `releasectl clean`, then repeat the command",
+            std::io::ErrorKind::ReadOnlyFilesystem => {
+                "the file system is read-only: look at `dmesg`, remount it, repeat"
+            }
+            std::io::ErrorKind::PermissionDenied => {
+                "run it as the owner of the tree, or as root with `user` configured"
+            }
+            _ => "see `releasectl doctor`",
+        };
+        Self::new(Kind::Failed, error.to_string()).hint(hint)
+    }
+}
+
+impl From<LockError> for Error {
+    fn from(error: LockError) -> Self {
+        match error {
+            LockError::Busy { holder, .. } => {
+                let message = match &holder {
+                    Some(h) => format!("busy: {} (pid {}) is running `{}` since {}", h.user, h.pid, h.command, h.since),
+                    None => "busy: another process holds the lock".to_owned(),
+                };
+                let hint = "repeat it later, or wait for the lock with --wait or --wait=5m";
+                Self { kind: Kind::Busy, message, hint: Some(hint.to_owned()), holder }
+            }
+            LockError::Path(error) => error.into(),
+        }
+    }
+}
+
+impl From<TreeError> for Error {
+    fn from(error: TreeError) -> Self {
+        let message = error.to_string();
+        match error {
+            TreeError::Path(error) => error.into(),
+            TreeError::Lock(error) => error.into(),
+            TreeError::NoTree(_) => {
+                Self::refused(message).hint("`releasectl init` lays one out; `deploy` and `create` do it too")
+            }
+            TreeError::NotOurs(_) => {
+                Self::refused(message).hint("`releasectl init` takes it over without moving anything")
+            }
+            TreeError::CurrentIsNoLink { .. } => Self::refused(message)
+                .hint("it is never removed: move it to releases/<id> yourself, then `releasectl init`"),
+            TreeError::NoRelease(_) => Self::refused(message).hint("`releasectl list` shows what there is"),
+            TreeError::NotReady { id, .. } => {
+                Self::refused(message).hint(format!("`releasectl log {id}` tells how far it came; `clean` removes it"))
+            }
+            TreeError::Exists(_) => Self::refused(message).hint("choose another --id, or leave it out"),
+            TreeError::Damaged { id, .. } => Self::new(Kind::Damaged, message)
+                .hint(format!("see `releasectl doctor`; `releasectl verify {id}` may tell more")),
+        }
+    }
+}
+
+impl From<ConfigError> for Error {
+    fn from(error: ConfigError) -> Self {
+        let message = error.to_string();
+        let (kind, hint) = match &error {
+            ConfigError::Unsafe { path, .. } => {
+                (Kind::Configuration, format!("`chown root {0}` and `chmod go-w {0}`", path.display()))
+            }
+            ConfigError::WhichEnvironment(names) if names.is_empty() => {
+                (Kind::Configuration, "name a tree with --root, or write /etc/releasectl/<env>.toml".to_owned())
+            }
+            ConfigError::WhichEnvironment(names) => (Kind::Usage, format!("name one with --env: {}", names.join(", "))),
+            ConfigError::NotAName(_) => (Kind::Usage, "a name is letters, digits and . _ -".to_owned()),
+            ConfigError::Missing(_) => {
+                (Kind::Configuration, "write it, or name another with --config or --env".to_owned())
+            }
+            ConfigError::NoRoot(_) => (Kind::Configuration, "add a line such as root = \"/srv/app\"".to_owned()),
+            ConfigError::Fault { path, .. } => (Kind::Configuration, format!("correct {}", path.display())),
+            ConfigError::Path(_) => (Kind::Configuration, "the file must be readable for whoever runs this".to_owned()),
+        };
+        Self::new(kind, message).hint(hint)
+    }
+}
+
+impl From<IdentityError> for Error {
+    fn from(error: IdentityError) -> Self {
+        let message = error.to_string();
+        match error {
+            IdentityError::UnknownUser(_) => {
+                Self::new(Kind::Configuration, message).hint("correct `user`, or add the user")
+            }
+            IdentityError::Refused { .. } => Self::new(Kind::Failed, message),
+            IdentityError::Untrusted { mend, .. } => Self::refused(message).hint(format!("`{mend}`")),
+            IdentityError::Path(error) => error.into(),
+        }
+    }
+}
+
+impl From<SourceError> for Error {
+    fn from(error: SourceError) -> Self {
+        let message = error.to_string();
+        match error {
+            SourceError::Path(error) => error.into(),
+            SourceError::Tool(error) => error.into(),
+            SourceError::Nothing(_) => {
+                Self::refused(message).hint("name a URL, a repository, a directory, a tar file or -")
+            }
+            SourceError::Refused { .. } => Self::refused(message),
+            SourceError::NoRef { .. } => Self::refused(message).hint("`git ls-remote` shows what it has"),
+            SourceError::Member { .. } => {
+                Self::new(Kind::Failed, message).hint("nothing outside the release was written")
+            }
+            SourceError::Submodule { .. } => {
+                Self::new(Kind::Failed, message).hint("correct .gitmodules, or set submodules = false in [source]")
+            }
+        }
+    }
+}
+
+impl From<ToolError> for Error {
+    fn from(error: ToolError) -> Self {
+        let hint = match &error {
+            ToolError::Start { program, .. } => format!("install {program}"),
+            _ => "the end of its output is above".to_owned(),
+        };
+        Self::new(Kind::Failed, error.to_string()).hint(hint)
+    }
+}

@@ -1,0 +1,271 @@
+//! Outcomes and errors as people read them.
+
+use super::progress::span;
+use crate::commands::activate::Activation;
+use crate::commands::clean::{Cleaned, Judged};
+use crate::commands::describe::Release;
+use crate::commands::doctor::Diagnosis;
+use crate::commands::history::History;
+use crate::commands::list::Listing;
+use crate::commands::ps::Processes;
+use crate::commands::show::Shown;
+use crate::commands::status::Status;
+use crate::commands::verify::Verified;
+use crate::commands::{Outcome, deploy::Deployed, init::Initialised};
+use crate::error::Error;
+use crate::release::{ReleaseId, State};
+use std::fmt::Write;
+
+/// Colours, or none.
+#[derive(Clone, Copy, Debug)]
+pub struct Paint {
+    /// Whether there are any.
+    pub on: bool,
+}
+
+impl Paint {
+    fn dye(self, code: &str, text: &str) -> String {
+        if self.on { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+
+    fn good(self, text: &str) -> String {
+        self.dye("32", text)
+    }
+
+    fn bad(self, text: &str) -> String {
+        self.dye("31", text)
+    }
+
+    fn strong(self, text: &str) -> String {
+        self.dye("1", text)
+    }
+}
+
+/// An error, and what to do about it.
+pub fn failure(error: &Error, paint: Paint) -> String {
+    let mut text = format!("{} {}\n", paint.bad("error:"), error.message);
+    if let Some(hint) = &error.hint {
+        let _ = writeln!(text, "{} {hint}", paint.strong("hint:"));
+    }
+    text
+}
+
+/// An outcome. Quiet leaves out what nobody asked for.
+pub fn outcome(outcome: &Outcome, paint: Paint, quiet: bool) -> String {
+    let mut out = String::new();
+    // Writing to a string does not fail.
+    let _ = match outcome {
+        Outcome::Create(created) => writeln!(out, "{}", created.release.path.display()),
+        Outcome::Path(located) => writeln!(out, "{}", located.path.display()),
+        Outcome::Log(log) => write!(out, "{}", log.log),
+        Outcome::List(listing) => list(&mut out, listing, paint),
+        Outcome::Status(found) => status(&mut out, found, paint),
+        Outcome::Show(shown) => show(&mut out, shown, paint),
+        Outcome::History(found) => history(&mut out, found),
+        Outcome::Ps(found) => ps(&mut out, found),
+        Outcome::Verify(verified) => verify(&mut out, verified, paint),
+        Outcome::Doctor(diagnosis) => doctor(&mut out, diagnosis, paint),
+        Outcome::Clean(cleaned) if cleaned.dry_run || !quiet => clean(&mut out, cleaned),
+        _ if quiet => Ok(()),
+        Outcome::Init(laid) => init(&mut out, laid),
+        Outcome::Deploy(deployed) => deploy(&mut out, deployed, paint),
+        Outcome::Activate(activation) => activate(&mut out, activation, paint),
+        Outcome::Clean(_) => Ok(()),
+        Outcome::Pin(pinned) => match &pinned.keep_until {
+            Some(pin) => writeln!(out, "{} is kept until {pin}", pinned.release),
+            None => writeln!(out, "{} is not pinned", pinned.release),
+        },
+    };
+    out
+}
+
+fn name(id: Option<&ReleaseId>) -> &str {
+    id.map_or("nothing", ReleaseId::as_str)
+}
+
+fn init(out: &mut String, laid: &Initialised) -> std::fmt::Result {
+    match (laid.adopted.len(), laid.changed) {
+        (0, false) => writeln!(out, "the tree is laid out already"),
+        (0, true) => writeln!(out, "the tree is laid out"),
+        (count, _) => writeln!(out, "{count} releases were taken over; {} is live", name(laid.current.as_ref())),
+    }
+}
+
+fn activate(out: &mut String, activation: &Activation, paint: Paint) -> std::fmt::Result {
+    let to = paint.good(name(activation.to.as_ref()));
+    let from = name(activation.from.as_ref());
+    match (activation.changed, activation.dry_run) {
+        (true, true) => writeln!(out, "would make {to} live; {from} is"),
+        (true, false) => writeln!(out, "{to} is live; before it {from} was"),
+        (false, _) => writeln!(out, "{to} is live already; nothing to do"),
+    }
+}
+
+fn deploy(out: &mut String, deployed: &Deployed, paint: Paint) -> std::fmt::Result {
+    activate(out, &deployed.activation, paint)?;
+    if !deployed.removed.is_empty() {
+        writeln!(out, "removed: {}", deployed.removed.join(", "))?;
+    }
+    writeln!(out, "next: `releasectl list`, `releasectl history`, `releasectl rollback`, `releasectl clean --dry-run`")
+}
+
+fn clean(out: &mut String, cleaned: &Cleaned) -> std::fmt::Result {
+    let would = if cleaned.dry_run { "would be removed" } else { "removed" };
+    let line = |out: &mut String, judged: &Judged, what: &str| {
+        let reasons: Vec<&str> = judged.reasons.iter().map(|reason| reason.name()).collect();
+        writeln!(out, "{:<24} {what:<16} {}", judged.id, reasons.join(", "))
+    };
+    for judged in &cleaned.kept {
+        line(out, judged, "kept")?;
+    }
+    for judged in &cleaned.removed {
+        line(out, judged, would)?;
+    }
+    for warning in &cleaned.warnings {
+        writeln!(out, "warning: {warning}")?;
+    }
+    writeln!(out, "{} {would}, {} freed", cleaned.removed.len(), size(cleaned.freed_bytes))
+}
+
+fn list(out: &mut String, listing: &Listing, paint: Paint) -> std::fmt::Result {
+    for release in &listing.releases {
+        let mark = if release.current { "*" } else { " " };
+        let state = format!("{:<10}", release.state.to_string());
+        let state = match release.state {
+            State::Ready if release.current => paint.good(&state),
+            State::Bad | State::Incomplete => paint.bad(&state),
+            _ => state,
+        };
+        let revision = release.revision.as_deref().and_then(|hash| hash.get(..12)).unwrap_or("-");
+        write!(out, "{mark} {:<24} {state} {:>9} {revision:<12}", release.id, size(release.bytes))?;
+        writeln!(out, " {}", remarks(release).join(", "))?;
+    }
+    if listing.releases.is_empty() {
+        writeln!(out, "no releases")?;
+    }
+    if !listing.foreign.is_empty() {
+        writeln!(out, "not ours: {}", listing.foreign.join(", "))?;
+    }
+    Ok(())
+}
+
+fn remarks(release: &Release) -> Vec<String> {
+    let mut remarks = Vec::new();
+    if release.current {
+        remarks.push("current".to_owned());
+    }
+    if release.previous {
+        remarks.push("previous".to_owned());
+    }
+    if let Some(pin) = &release.keep_until {
+        remarks.push(format!("kept until {pin}"));
+    }
+    if !release.pids.is_empty() {
+        remarks.push(format!("{} processes", release.pids.len()));
+    }
+    remarks
+}
+
+fn status(out: &mut String, status: &Status, paint: Paint) -> std::fmt::Result {
+    writeln!(out, "current   {}", paint.good(name(status.current.as_ref())))?;
+    writeln!(out, "previous  {}", name(status.previous.as_ref()))?;
+    for unfinished in &status.unfinished {
+        writeln!(out, "unfinished  {} {} by {}", unfinished.operation, name(unfinished.to.as_ref()), unfinished.by)?;
+    }
+    match &status.lock {
+        Some(holder) => writeln!(out, "lock      {} (pid {}, `{}`)", holder.user, holder.pid, holder.command)?,
+        None => writeln!(out, "lock      free")?,
+    }
+    for program in &status.programs {
+        writeln!(out, "program   {}:{} {}", program.group, program.name, program.state)?;
+    }
+    writeln!(out, "free      {}, {} inodes", size(status.free_bytes), status.free_inodes)
+}
+
+fn show(out: &mut String, shown: &Shown, paint: Paint) -> std::fmt::Result {
+    let release = &shown.release;
+    let moment = |at: Option<crate::clock::Timestamp>| at.map_or_else(|| "never".to_owned(), |at| at.to_string());
+    writeln!(out, "id         {}", paint.strong(release.id.as_str()))?;
+    writeln!(out, "path       {}", release.path.display())?;
+    writeln!(out, "state      {}", release.state)?;
+    writeln!(out, "created    {} by {}", moment(release.created_at), release.by.as_deref().unwrap_or("nobody known"))?;
+    writeln!(out, "activated  {}", moment(release.activated_at))?;
+    writeln!(out, "source     {}", release.source.as_deref().unwrap_or("unknown"))?;
+    for (label, value) in
+        [("ref", &release.r#ref), ("revision", &release.revision), ("failure", &shown.failure), ("bad", &shown.bad)]
+    {
+        if let Some(value) = value {
+            writeln!(out, "{label:<10} {value}")?;
+        }
+    }
+    writeln!(out, "size       {}", size(release.bytes))?;
+    let remarks = remarks(release);
+    if !remarks.is_empty() {
+        writeln!(out, "is         {}", remarks.join(", "))?;
+    }
+    for step in &shown.steps {
+        writeln!(out, "step       {} {:?} {}", step.name, step.status, span(step.seconds))?;
+    }
+    Ok(())
+}
+
+fn history(out: &mut String, history: &History) -> std::fmt::Result {
+    for entry in &history.entries {
+        let (from, to) = (entry.from.as_ref(), entry.to.as_ref());
+        let what = match entry.operation.is_flip() {
+            true => format!("{} -> {}", name(from), name(to)),
+            false => to.map(ToString::to_string).unwrap_or_default(),
+        };
+        let at = entry.at.to_string();
+        write!(out, "{at} {:<10} {:<10} {:<11} {what}", entry.by, entry.operation, entry.outcome)?;
+        if let Some(note) = &entry.note {
+            write!(out, " ({note})")?;
+        }
+        writeln!(out)?;
+    }
+    Ok(())
+}
+
+fn ps(out: &mut String, processes: &Processes) -> std::fmt::Result {
+    for process in &processes.processes {
+        let mark = if process.current { "*" } else { " " };
+        writeln!(out, "{mark} {:<24} {:>8} {}", process.release, process.pid, process.command)?;
+    }
+    Ok(())
+}
+
+fn verify(out: &mut String, verified: &Verified, paint: Paint) -> std::fmt::Result {
+    let found = &verified.difference;
+    for (what, paths) in [("changed", &found.changed), ("missing", &found.missing), ("added", &found.added)] {
+        for path in paths {
+            writeln!(out, "{} {path}", paint.bad(&format!("{what:<8}")))?;
+        }
+    }
+    let contents = if verified.contents { ", contents included" } else { "" };
+    if found.is_empty() {
+        writeln!(out, "{} is as it was when it became ready{contents}", verified.release)
+    } else {
+        Ok(())
+    }
+}
+
+fn doctor(out: &mut String, diagnosis: &Diagnosis, paint: Paint) -> std::fmt::Result {
+    for check in &diagnosis.checks {
+        let mark = if check.ok { paint.good("ok  ") } else { paint.bad("BAD ") };
+        writeln!(out, "{mark} {:<12} {}", check.name, check.message)?;
+        if let Some(hint) = &check.hint {
+            writeln!(out, "     {:<12} {hint}", "hint:")?;
+        }
+    }
+    Ok(())
+}
+
+/// Bytes as people read them.
+fn size(bytes: u64) -> String {
+    match bytes {
+        0 => "-".to_owned(),
+        1..=1_048_575 => format!("{} KiB", bytes.div_ceil(1024)),
+        1_048_576..=1_073_741_823 => format!("{:.1} MiB", bytes as f64 / 1_048_576.0),
+        _ => format!("{:.1} GiB", bytes as f64 / 1_073_741_824.0),
+    }
+}

@@ -1,0 +1,67 @@
+//! How far long work is: a bar on a terminal, one line a stage elsewhere.
+
+use crate::stage::Stages;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::{IsTerminal, Write};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// Shows stages on standard error. What cannot be written there is lost, and stops nothing.
+pub struct Progress {
+    bars: bool,
+    quiet: bool,
+    bar: Mutex<Option<ProgressBar>>,
+}
+
+impl Progress {
+    /// A bar if standard error is a terminal; nothing but warnings if `quiet`.
+    pub fn new(quiet: bool) -> Self {
+        Self { bars: std::io::stderr().is_terminal(), quiet, bar: Mutex::new(None) }
+    }
+
+    fn with_bar(&self, act: impl FnOnce(&mut Option<ProgressBar>)) {
+        act(&mut self.bar.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+impl Stages for Progress {
+    fn begin(&self, stage: &str, total: Option<u64>) {
+        if self.quiet {
+            return;
+        }
+        if !self.bars {
+            let _ = writeln!(std::io::stderr(), "{stage} …");
+            return;
+        }
+        let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr_with_hz(10));
+        let template =
+            if total.is_some() { "{msg:>10} {bar:30} {pos}/{len}" } else { "{msg:>10} {spinner} {pos} {elapsed}" };
+        bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        bar.set_message(stage.to_owned());
+        bar.tick();
+        self.with_bar(|slot| *slot = Some(bar));
+    }
+
+    fn advance(&self, done: u64) {
+        self.with_bar(|slot| slot.iter().for_each(|bar| bar.set_position(done)));
+    }
+
+    fn end(&self) {
+        self.with_bar(|slot| slot.take().iter().for_each(ProgressBar::finish_and_clear));
+    }
+
+    fn warn(&self, message: &str) {
+        self.with_bar(|slot| slot.iter().for_each(|bar| bar.set_draw_target(ProgressDrawTarget::hidden())));
+        let _ = writeln!(std::io::stderr(), "warning: {message}");
+    }
+}
+
+/// A span as people read it.
+pub(super) fn span(seconds: f64) -> String {
+    let whole = Duration::try_from_secs_f64(seconds).unwrap_or_default().as_secs();
+    match whole {
+        0..=59 => format!("{seconds:.1} s"),
+        60..=3599 => format!("{} min {} s", whole / 60, whole % 60),
+        _ => format!("{} h {} min", whole / 3600, whole % 3600 / 60),
+    }
+}

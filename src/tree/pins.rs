@@ -1,0 +1,37 @@
+//! Pins on disk.
+
+use super::{LockedTree, Result};
+use crate::operation::{Begin, Operation, Outcome};
+use crate::pin::{PREFIX, Pin};
+use crate::release::ReleaseId;
+use std::os::unix::ffi::OsStrExt;
+use std::time::Instant;
+
+impl LockedTree<'_> {
+    /// Pins `id`, in place of the pins it has; `None` takes them away. The new pin is durable before an old one goes.
+    /// Returns whether anything changed.
+    pub fn set_pin(&mut self, id: &ReleaseId, pin: Option<Pin>) -> Result<bool> {
+        let started = Instant::now();
+        let release = self.tree.open_release(id)?;
+        let new = pin.and_then(Pin::name);
+        let names = release.names()?;
+        let old: Vec<_> = names.iter().filter(|name| name.as_bytes().starts_with(PREFIX.as_bytes())).collect();
+        if old.iter().map(|name| name.to_str()).eq(new.as_deref().map(Some)) {
+            return Ok(false);
+        }
+        let operation = if pin.is_some() { Operation::Pin } else { Operation::Unpin };
+        let (by, to, cause) = (self.actor.by.clone(), Some(id.clone()), new.clone());
+        let begin = Begin { operation, by, from: None, to, chain: None, releases: Vec::new(), cause };
+        let seq = self.begin(&begin)?;
+        if let Some(name) = &new {
+            release.open_or_create(name, 0o644)?;
+            release.sync()?;
+        }
+        for name in old.into_iter().filter(|name| name.to_str() != new.as_deref()) {
+            release.unlink(name)?;
+        }
+        release.sync()?;
+        self.done(seq, Outcome::Done, started, None);
+        Ok(true)
+    }
+}
