@@ -61,7 +61,7 @@ pub enum Wait {
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Somebody else has it.
-    #[error("{} is locked{}", path.display(), by(holder.as_ref()))]
+    #[error("{} is locked{}", path.display(), by(holder.as_deref()))]
     Busy {
         /// The tree, or the release.
         path: PathBuf,
@@ -73,9 +73,9 @@ pub enum LockError {
     Path(#[from] PathError),
 }
 
-fn by(holder: Option<&Box<Holder>>) -> String {
+fn by(holder: Option<&Holder>) -> String {
     holder.map_or_else(String::new, |holder| {
-        let Holder { pid, user, command, since, .. } = &**holder;
+        let Holder { pid, user, command, since, .. } = holder;
         format!(" by {user} (pid {pid}, `{command}`, since {since})")
     })
 }

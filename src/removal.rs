@@ -291,7 +291,7 @@ impl Descent {
         match mended(dir, || dir.remove_dir(&done.name)) {
             Ok(_) => stat.iter().for_each(|stat| sweep.gone(stat)),
             Err(error) => {
-                if !(is(&error, Errno::ENOTEMPTY) && !done.kept.is_empty()) {
+                if !is(&error, Errno::ENOTEMPTY) || done.kept.is_empty() {
                     sweep.lock(&sweep.removed).keep(error);
                 }
                 above.kept.insert(done.name);

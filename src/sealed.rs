@@ -16,8 +16,9 @@ pub fn seal(value: &impl Serialize) -> serde_json::Result<String> {
     Ok(line)
 }
 
-/// What was sealed in `line`; `None` if it was not sealed, was changed since, or is of another shape.
+/// What was sealed in `line`, with or without its line end; `None` if it was not sealed, was changed since, or is of another shape.
 pub fn unseal<T: DeserializeOwned>(line: &[u8]) -> Option<T> {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
     let (content, seal) = line.split_at_checked(line.len().checked_sub(SEAL)?)?;
     let sum = seal.strip_prefix(b",\"crc\":\"")?.strip_suffix(b"\"}")?;
     if sum != format!("{:08x}", crc32fast::hash(content)).as_bytes() {

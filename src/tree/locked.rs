@@ -166,11 +166,8 @@ impl LockedTree<'_> {
     /// Whether an operation that is no flip had its effect; `None` while it may still be running.
     fn had_effect(&self, begin: &Begin) -> Option<bool> {
         match (begin.operation, &begin.to) {
-            (Operation::Create, Some(id)) => match self.tree.release(id) {
-                Ok(manifest) if manifest.ready_at.is_some() => Some(true),
-                _ if self.tree.open_release(id).is_ok() && self.tree.is_leased(id.as_str()) => None,
-                _ => Some(false),
-            },
+            (Operation::Create, Some(id)) if self.tree.open_release(id).is_ok() && self.tree.is_leased(id.as_str()) => None,
+            (Operation::Create, Some(id)) => Some(self.tree.release(id).is_ok_and(|manifest| manifest.ready_at.is_some())),
             (Operation::Clean | Operation::Remove, _) => {
                 Some(begin.releases.iter().all(|id| self.tree.open_release(id).is_err()))
             }

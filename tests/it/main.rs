@@ -1,0 +1,4 @@
+//! The program as an operator runs it: real trees, real repositories, real signals. A module for each verb or promise.
+
+mod activate;
+mod sandbox;
