@@ -166,8 +166,12 @@ impl LockedTree<'_> {
     /// Whether an operation that is no flip had its effect; `None` while it may still be running.
     fn had_effect(&self, begin: &Begin) -> Option<bool> {
         match (begin.operation, &begin.to) {
-            (Operation::Create, Some(id)) if self.tree.open_release(id).is_ok() && self.tree.is_leased(id.as_str()) => None,
-            (Operation::Create, Some(id)) => Some(self.tree.release(id).is_ok_and(|manifest| manifest.ready_at.is_some())),
+            (Operation::Create, Some(id)) if self.tree.open_release(id).is_ok() && self.tree.is_leased(id.as_str()) => {
+                None
+            }
+            (Operation::Create, Some(id)) => {
+                Some(self.tree.release(id).is_ok_and(|manifest| manifest.ready_at.is_some()))
+            }
             (Operation::Clean | Operation::Remove, _) => {
                 Some(begin.releases.iter().all(|id| self.tree.open_release(id).is_err()))
             }
