@@ -48,6 +48,7 @@ impl Removed {
 pub fn delete(parent: &Dir, name: &OsStr, tell: &(dyn Fn(u64) + Sync)) -> Removed {
     let root = match open_mended(parent, name) {
         Ok(root) => root,
+        Err(error) if is(&error, Errno::ENOENT) => return Removed::default(),
         Err(error) => {
             let mut removed = Removed::default();
             removed.keep(error);
@@ -262,6 +263,8 @@ impl Descent {
         match outcome {
             Ok(None) => {}
             Ok(Some(child)) => self.descend(child),
+            // Somebody else deletes here too.
+            Err(error) if is(&error, Errno::ENOENT) => {}
             Err(error) => {
                 level.kept.insert(name);
                 sweep.lock(&sweep.removed).keep(error);

@@ -88,7 +88,9 @@ pub fn run(context: &Context, wanted: &Clean) -> Result<Outcome> {
 
 /// Deletes what was discarded, and whatever an earlier run left in the trash. Needs no lock.
 pub(super) fn sweep(context: &Context, tree: &Tree, mut discarded: Discarded, verdicts: &[Verdict]) -> Result<Cleaned> {
-    context.stages.begin("delete", None);
+    if !discarded.gone.is_empty() {
+        context.stages.begin("delete", None);
+    }
     let tell = |done| context.stages.advance(done);
     let deleted = empty_trash(tree, &tell).map(|mut all| {
         all.extend(discarded.finish(tree, &tell));

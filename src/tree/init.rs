@@ -41,8 +41,9 @@ pub fn lay_out(root: Dir, actor: &Actor, wait: Wait) -> Result<Laid> {
     state.sync()?;
     root.sync()?;
     let tree = Tree::open(root)?;
-    let mut locked = tree.lock(actor, wait)?;
+    let mut locked = tree.lock_unsettled(actor, wait)?;
     let adopted = locked.adopt()?;
+    locked.settle()?;
     if tree.state().stat(BALLAST)?.is_none() {
         write_ballast(&tree)?;
     }
@@ -85,6 +86,7 @@ impl LockedTree<'_> {
             return Ok(found);
         }
         let live = self.standing.live.clone();
+        self.standing.believed.clone_from(&live);
         let chain = self.standing.chain.clone();
         let (by, releases, cause) = (self.actor.by.clone(), found.clone(), Some("taken over".to_owned()));
         let (from, to) = (live.clone(), live);

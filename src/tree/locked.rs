@@ -36,6 +36,7 @@ pub struct LockedTree<'t> {
     pub(super) actor: &'t Actor,
     pub(super) journal: Journal,
     pub(super) standing: Standing,
+    unfinished: Vec<(u64, Begin)>,
     newest_entry: Option<Timestamp>,
     notices: Vec<String>,
     /// Last, so that it is given back when all else is done.
@@ -45,6 +46,13 @@ pub struct LockedTree<'t> {
 impl Tree {
     /// Takes the tree lock, waiting for it as `wait` says, and settles what an earlier run left.
     pub fn lock<'t>(&'t self, actor: &'t Actor, wait: Wait) -> Result<LockedTree<'t>> {
+        let mut locked = self.lock_unsettled(actor, wait)?;
+        locked.settle()?;
+        Ok(locked)
+    }
+
+    /// The same with nothing settled yet: taking over a tree records first what was there.
+    pub(super) fn lock_unsettled<'t>(&'t self, actor: &'t Actor, wait: Wait) -> Result<LockedTree<'t>> {
         let now = actor.clock.now();
         let (by, command, host) = (actor.by.clone(), actor.command.clone(), actor.host.clone());
         let holder = Holder { pid: std::process::id(), user: by, command, host, since: now };
@@ -57,9 +65,9 @@ impl Tree {
         }
         let standing = Standing::new(&tail.records, self.live()?.id());
         let newest_entry = tail.records.last().map(|record| record.at);
-        let mut locked = LockedTree { tree: self, actor, journal, standing, newest_entry, notices, _lock: lock };
-        locked.settle(&standing::unfinished(&tail.records))?;
-        Ok(locked)
+        let unfinished =
+            standing::unfinished(&tail.records).into_iter().map(|(seq, begin)| (seq, begin.clone())).collect();
+        Ok(LockedTree { tree: self, actor, journal, standing, unfinished, newest_entry, notices, _lock: lock })
     }
 
     fn newest_sequence(&self) -> Result<u64> {
@@ -144,14 +152,14 @@ impl LockedTree<'_> {
 
     /// Decides every intent without an outcome by looking at the disk, clears a stale temporary link, and records that
     /// somebody else moved `current`.
-    fn settle(&mut self, unfinished: &[(u64, &Begin)]) -> Result<()> {
+    pub(super) fn settle(&mut self) -> Result<()> {
         self.tree.root().unstage_link(CURRENT)?;
-        for (seq, begin) in unfinished {
-            let unsettled = self.standing.unsettled.as_ref().is_some_and(|last| last.seq == *seq && last.made);
-            let made = if begin.operation.is_flip() { Some(unsettled) } else { self.had_effect(begin) };
+        for (seq, begin) in std::mem::take(&mut self.unfinished) {
+            let unsettled = self.standing.unsettled.as_ref().is_some_and(|last| last.seq == seq && last.made);
+            let made = if begin.operation.is_flip() { Some(unsettled) } else { self.had_effect(&begin) };
             let Some(made) = made else { continue };
             let outcome = if made { Outcome::Done } else { Outcome::Interrupted };
-            self.done(*seq, outcome, Instant::now(), Some("settled by a later command".to_owned()));
+            self.done(seq, outcome, Instant::now(), Some("settled by a later command".to_owned()));
             if let (Operation::Rollback, true, Some(from)) = (begin.operation, made, &begin.from) {
                 self.mark(from, Some(super::flip::rolled_back(self.actor.clock.now())));
             }
