@@ -65,8 +65,8 @@ pub struct Config {
     pub environment: Option<String>,
     /// The tree's root as it was given.
     pub root: PathBuf,
-    /// The host's file as a table, for [`Config::with_recipe`].
-    host: toml::Table,
+    /// The host's file, for [`Config::with_recipe`].
+    host: String,
     /// What the host's file says.
     pub settings: Settings,
 }
@@ -78,15 +78,14 @@ impl Config {
         let Some(file) = file else {
             let root = wanted.root.clone().unwrap_or_default();
             let settings = Settings::default();
-            return Ok(Self { environment, root, host: toml::Table::new(), settings });
+            return Ok(Self { environment, root, host: String::new(), settings });
         };
         let text = read_trusted(&file)?;
         let fault = |fault| ConfigError::Fault { path: file.clone(), fault };
-        let host = parse(&text, false).map_err(fault)?;
-        let settings = merge(host.clone(), toml::Table::new()).map_err(fault)?;
+        let settings = parse(&text, false).map_err(fault)?;
         let root = wanted.root.clone().or_else(|| settings.root.clone());
         let root = root.ok_or_else(|| ConfigError::NoRoot(file.clone()))?;
-        Ok(Self { environment, root, host, settings })
+        Ok(Self { environment, root, host: text, settings })
     }
 
     /// What the host's file and the recipe of `release` say together; the host wins.
@@ -95,8 +94,8 @@ impl Config {
         let path = release.path().join(RECIPE);
         let fault = |fault| ConfigError::Fault { path: path.clone(), fault };
         let text = text(bytes).map_err(fault)?;
-        let recipe = parse(&text, true).map_err(fault)?;
-        merge(self.host.clone(), recipe).map_err(fault)
+        parse(&text, true).map_err(fault)?;
+        merge(&self.host, &text).map_err(fault)
     }
 }
 

@@ -1,8 +1,11 @@
 //! Reading the two files, and laying one over the other.
 
 use super::Settings;
+use serde::Deserialize;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
+use toml::de::{DeTable, DeValue};
 
 /// Keys that only a host file may hold, as tables and key.
 const OF_THE_HOST: [&[&str]; 6] =
@@ -30,41 +33,60 @@ impl Fault {
     }
 }
 
-/// Reads a host file, or a recipe, on its own: every key known, every value of its type.
-pub fn parse(text: &str, is_recipe: bool) -> Result<toml::Table, Fault> {
-    let table: toml::Table = toml::from_str(text).map_err(|e| Fault::new(text, e.span(), e.message()))?;
-    if let Err(error) = toml::from_str::<Settings>(text) {
-        return Err(Fault::new(text, error.span(), with_nearest(error.message())));
-    }
+/// Reads a host file, or a recipe, on its own: every key known, every value of its type, steps and tasks complete.
+pub fn parse(text: &str, is_recipe: bool) -> Result<Settings, Fault> {
+    let document = document(text)?;
     if is_recipe {
-        refuse_host_keys(text)?;
+        refuse_host_keys(text, document.get_ref())?;
     }
-    Ok(table)
+    settings(text, document)
 }
 
-/// Puts `host` over `recipe`, key by key; lists are replaced whole. Steps and tasks are checked.
-pub fn merge(host: toml::Table, recipe: toml::Table) -> Result<Settings, Fault> {
-    let mut merged = recipe;
-    lay_over(&mut merged, host);
-    let settings: Settings = merged.try_into().map_err(|e: toml::de::Error| Fault::new("", None, e.message()))?;
-    let mut names = std::collections::BTreeSet::new();
-    for step in &settings.step {
+/// Puts the file `host` over `recipe`, key by key; lists are replaced whole. Each must have passed [`parse`].
+pub fn merge(host: &str, recipe: &str) -> Result<Settings, Fault> {
+    let (mut merged, over) = (document(recipe)?, document(host)?);
+    lay_over(merged.get_mut(), over.into_inner());
+    settings(recipe, merged)
+}
+
+type Document<'a> = toml::Spanned<DeTable<'a>>;
+
+fn document(text: &str) -> Result<Document<'_>, Fault> {
+    DeTable::parse(text).map_err(|error| Fault::new(text, error.span(), error.message()))
+}
+
+fn settings(text: &str, document: Document<'_>) -> Result<Settings, Fault> {
+    let settings = Settings::deserialize(toml::de::Deserializer::from(document));
+    let settings = settings.map_err(|error| Fault::new(text, error.span(), with_nearest(error.message())))?;
+    check_steps(text, &settings)?;
+    Ok(settings)
+}
+
+/// Every step has a name of its own and does something.
+fn check_steps(text: &str, settings: &Settings) -> Result<(), Fault> {
+    let mut names = BTreeSet::new();
+    for (number, step) in settings.step.iter().enumerate() {
         let does_something = step.run.is_some() || !step.stop.is_empty() || !step.start.is_empty();
         let message = match step.name.as_str() {
-            "" => "a [[step]] has no name".to_owned(),
+            "" => "this [[step]] has no name".to_owned(),
             name if !does_something => format!("step {name:?} has none of run, stop and start"),
             name if !names.insert(name) => format!("two steps are named {name:?}"),
             _ => continue,
         };
-        return Err(Fault { line: 0, message });
+        let headers = text.match_indices("[[step]]").map(|(at, header)| at..at + header.len());
+        return Err(Fault::new(text, headers.into_iter().nth(number), message));
     }
-    Ok(settings)
+    Ok(())
 }
 
-fn lay_over(under: &mut toml::Table, over: toml::Table) {
+fn lay_over<'a>(under: &mut DeTable<'a>, over: DeTable<'a>) {
     for (key, value) in over {
-        match (under.get_mut(&key), value) {
-            (Some(toml::Value::Table(below)), toml::Value::Table(above)) => lay_over(below, above),
+        match (under.get_mut(&key).map(toml::Spanned::get_mut), value) {
+            (Some(DeValue::Table(below)), value) if value.get_ref().is_table() => {
+                if let DeValue::Table(above) = value.into_inner() {
+                    lay_over(below, above);
+                }
+            }
             (_, value) => {
                 under.insert(key, value);
             }
@@ -72,17 +94,16 @@ fn lay_over(under: &mut toml::Table, over: toml::Table) {
     }
 }
 
-fn refuse_host_keys(text: &str) -> Result<(), Fault> {
-    let Ok(document) = toml::de::DeTable::parse(text) else { return Ok(()) };
+fn refuse_host_keys(text: &str, document: &DeTable<'_>) -> Result<(), Fault> {
     for path in OF_THE_HOST {
-        let mut table = document.get_ref();
+        let mut table = document;
         for (depth, key) in path.iter().enumerate() {
             let Some((name, value)) = table.get_key_value(*key) else { break };
             if depth + 1 == path.len() {
                 let message = format!("`{}` is the host's to say, not the recipe's", path.join("."));
                 return Err(Fault::new(text, Some(name.span()), message));
             }
-            let toml::de::DeValue::Table(below) = value.get_ref() else { break };
+            let DeValue::Table(below) = value.get_ref() else { break };
             table = below;
         }
     }
