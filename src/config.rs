@@ -99,6 +99,15 @@ impl Config {
     }
 }
 
+impl Config {
+    /// A sum of the host's file and the recipe of `release`, to see whether they have changed.
+    pub fn sum(&self, release: &Dir) -> Result<String, ConfigError> {
+        let mut text = self.host.clone().into_bytes();
+        text.extend(release.read_file(RECIPE, LARGEST)?.unwrap_or_default());
+        Ok(format!("{:08x}", crc32fast::hash(&text)))
+    }
+}
+
 /// The environment's name and the file that describes it, if there is one.
 fn locate(wanted: &Wanted) -> Result<(Option<String>, Option<PathBuf>), ConfigError> {
     let stem = |file: &Path| file.file_stem().and_then(OsStr::to_str).map(str::to_owned);

@@ -4,7 +4,10 @@ use crate::config::ConfigError;
 use crate::directory::PathError;
 use crate::identity::IdentityError;
 use crate::lock::{Holder, LockError};
+use crate::python::PythonError;
+use crate::sharing::SharingError;
 use crate::source::SourceError;
+use crate::steps::StepError;
 use crate::tools::ToolError;
 use crate::tree::TreeError;
 use serde::Serialize;
@@ -27,6 +30,10 @@ pub enum Kind {
     Damaged,
     /// The configuration is wrong.
     Configuration,
+    /// The command of `exec`, `manage` or `task` may not be run.
+    NotExecutable,
+    /// The command of `exec`, `manage` or `task` is not there.
+    NotFound,
 }
 
 /// A failure, as it is told once.
@@ -193,5 +200,34 @@ impl From<ToolError> for Error {
             _ => "the end of its output is above".to_owned(),
         };
         Self::new(Kind::Failed, error.to_string()).hint(hint)
+    }
+}
+
+impl From<StepError> for Error {
+    fn from(error: StepError) -> Self {
+        Self::new(Kind::Failed, error.to_string())
+    }
+}
+
+impl From<SharingError> for Error {
+    fn from(error: SharingError) -> Self {
+        let message = error.to_string();
+        match error {
+            SharingError::Path(error) => error.into(),
+            SharingError::Outside(_) => Self::new(Kind::Configuration, message).hint("write it relative to the release"),
+            SharingError::Missing(path) => Self::new(Kind::Failed, message).hint(format!("put it there: {}", path.display())),
+            SharingError::InTheWay(_) => Self::new(Kind::Failed, message).hint("take it out of the code, or out of [shared]"),
+        }
+    }
+}
+
+impl From<PythonError> for Error {
+    fn from(error: PythonError) -> Self {
+        let message = error.to_string();
+        match error {
+            PythonError::Path(error) => error.into(),
+            PythonError::Tool(error) => error.into(),
+            other => Self { hint: other.hint(), ..Self::new(Kind::Failed, message) },
+        }
     }
 }

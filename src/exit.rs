@@ -22,6 +22,10 @@ pub enum Exit {
     Damaged = 6,
     /// The configuration is wrong.
     Configuration = 7,
+    /// The command of `exec`, `manage` or `task` may not be run.
+    NotExecutable = 126,
+    /// The command of `exec`, `manage` or `task` is not there.
+    NotFound = 127,
 }
 
 impl From<Kind> for Exit {
@@ -34,6 +38,8 @@ impl From<Kind> for Exit {
             Kind::NotConfirmed => Self::NotConfirmed,
             Kind::Damaged => Self::Damaged,
             Kind::Configuration => Self::Configuration,
+            Kind::NotExecutable => Self::NotExecutable,
+            Kind::NotFound => Self::NotFound,
         }
     }
 }

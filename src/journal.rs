@@ -5,7 +5,7 @@ use crate::clock::Timestamp;
 use crate::directory::{Dir, PathError, Result};
 use crate::durable::{append_line, sync_file};
 use crate::layout::JOURNAL;
-use crate::operation::{Begin, Done, Event, Record};
+use crate::operation::{Begin, Done, Event, Record, Step};
 use crate::sealed::{seal, unseal};
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -144,9 +144,9 @@ impl Journal {
         self.append(Event::Done(done), now).map(drop)
     }
 
-    /// The number the next line will have.
-    pub fn next_seq(&self) -> u64 {
-        self.next
+    /// Writes that a step is over; like an outcome not made durable by itself.
+    pub fn step(&mut self, step: Step, now: Timestamp) -> Result<()> {
+        self.append(Event::Step(step), now).map(drop)
     }
 
     fn append(&mut self, event: Event, at: Timestamp) -> Result<u64> {

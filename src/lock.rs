@@ -17,6 +17,7 @@ use crate::clock::Timestamp;
 use crate::directory::{Dir, Identity, PathError};
 use crate::layout::LOCK;
 use fs2::FileExt as Flock;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::stat::fstat;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -161,9 +162,10 @@ impl Lease {
         Ok(try_flock(&file, release.path(), exclusive)?.then_some(Self { file }))
     }
 
-    /// The descriptor that carries the lease.
-    pub fn descriptor(&self) -> &File {
-        &self.file
+    /// Lets the program that this process becomes, and its children, inherit the lease.
+    pub fn hand_down(&self) -> Result<(), PathError> {
+        let kept = fcntl(&self.file, FcntlArg::F_SETFD(FdFlag::empty()));
+        kept.map(drop).map_err(|errno| PathError::new("hand down the lease of", "the release", errno))
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the journal says: the records on its lines, and what follows from them without looking at the disk.
 
 use crate::clock::Timestamp;
-use crate::release::ReleaseId;
+use crate::release::{ReleaseId, StepRecord};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,8 +27,20 @@ pub struct Record {
 pub enum Event {
     /// An operation is about to have its effect.
     Begin(Begin),
+    /// One of its steps is over.
+    Step(Step),
     /// It is over.
     Done(Done),
+}
+
+/// A step of an operation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// The sequence number of the operation's [`Begin`].
+    pub of: u64,
+    /// What it did.
+    #[serde(flatten)]
+    pub record: StepRecord,
 }
 
 /// The intent: durable before the effect.
@@ -77,6 +89,8 @@ pub enum Operation {
     Init,
     /// A release is built.
     Create,
+    /// A release is built, made live and cleaned up after.
+    Deploy,
     /// A release goes live.
     Activate,
     /// The one before goes live again.
@@ -107,6 +121,7 @@ impl fmt::Display for Operation {
         out.pad(match self {
             Self::Init => "init",
             Self::Create => "create",
+            Self::Deploy => "deploy",
             Self::Activate => "activate",
             Self::Rollback => "rollback",
             Self::Deactivate => "deactivate",
@@ -214,6 +229,7 @@ pub fn entries(records: impl IntoIterator<Item = Record>) -> Vec<Entry> {
                 let (outcome, seconds, note) = (Outcome::Unfinished, 0.0, None);
                 operations.insert(seq, Entry { at, by, operation, from, to, outcome, seconds, cause, note });
             }
+            Event::Step(_) => {}
             Event::Done(done) => {
                 if let Some(entry) = operations.get_mut(&done.of) {
                     (entry.outcome, entry.seconds, entry.note) = (done.outcome, done.seconds, done.note);

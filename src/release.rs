@@ -153,6 +153,9 @@ pub struct Manifest {
     /// What the build did.
     #[serde(default)]
     pub steps: Vec<StepRecord>,
+    /// The sum of the recipe and the host's file it is built by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipe: Option<String>,
     /// When the build was complete and on the disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready_at: Option<Timestamp>,
@@ -173,8 +176,26 @@ pub struct Manifest {
 impl Manifest {
     /// The record of a build that begins.
     pub fn begin(id: ReleaseId, sequence: u64, created_at: Timestamp, by: String, origin: Origin) -> Self {
-        let (steps, ready_at, failure, bad) = (Vec::new(), None, None, None);
-        Self { schema: 1, id, sequence, created_at, by, origin, steps, ready_at, failure, bad, entries: 0, bytes: 0 }
+        Self {
+            schema: 1,
+            id,
+            sequence,
+            created_at,
+            by,
+            origin,
+            steps: Vec::new(),
+            recipe: None,
+            ready_at: None,
+            failure: None,
+            bad: None,
+            entries: 0,
+            bytes: 0,
+        }
+    }
+
+    /// Whether a step of this name is over, done or not called for.
+    pub fn has_done(&self, step: &str) -> bool {
+        self.steps.iter().any(|record| record.name == step && record.status != StepStatus::Failed)
     }
 
     /// Its state; `leased` says whether a live process holds it exclusively.

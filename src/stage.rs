@@ -8,6 +8,8 @@ pub trait Stages: Sync {
     fn advance(&self, done: u64);
     /// The present stage is over.
     fn end(&self);
+    /// What a program printed.
+    fn output(&self, bytes: &[u8]);
     /// One line a person should read: a warning.
     fn warn(&self, message: &str);
 }

@@ -78,7 +78,7 @@ pub fn unfinished(records: &[Record]) -> Vec<(u64, &Begin)> {
 fn begins(records: &[Record]) -> impl Iterator<Item = (u64, &Begin)> {
     records.iter().filter_map(|record| match &record.event {
         Event::Begin(begin) => Some((record.seq, begin)),
-        Event::Done(_) => None,
+        _ => None,
     })
 }
 
@@ -89,7 +89,7 @@ fn flips(records: &[Record]) -> impl Iterator<Item = (u64, &Begin)> {
 fn outcomes(records: &[Record]) -> HashMap<u64, Outcome> {
     let dones = records.iter().filter_map(|record| match &record.event {
         Event::Done(done) => Some((done.of, done.outcome)),
-        Event::Begin(_) => None,
+        _ => None,
     });
     dones.collect()
 }

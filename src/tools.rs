@@ -21,7 +21,7 @@ use watch::Running;
 /// Where programs are looked for by a root run, whatever PATH says.
 const ROOT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Variables that are handed on; `LC_*` beside them.
-const HANDED_ON: [&str; 18] = [
+const HANDED_ON: [&str; 20] = [
     "HOME",
     "USER",
     "LOGNAME",
@@ -31,7 +31,7 @@ const HANDED_ON: [&str; 18] = [
     "TZ",
     "TMPDIR",
     "SSH_AUTH_SOCK",
-    "NO_COLOR",
+    "NO_COLOR", "TERM", "COLORTERM",
     "http_proxy",
     "https_proxy",
     "no_proxy",
@@ -181,11 +181,13 @@ impl Program {
         self
     }
 
-    /// What it reads as standard input, from the file's present position.
-    #[must_use]
-    pub fn input(mut self, input: File) -> Self {
-        self.input = Some(input);
-        self
+    /// What it reads as standard input.
+    pub fn input(mut self, bytes: &[u8]) -> io::Result<Self> {
+        let mut file = File::from(memfd_create("stdin", MFdFlags::MFD_CLOEXEC)?);
+        file.write_all(bytes)?;
+        file.rewind()?;
+        self.input = Some(file);
+        Ok(self)
     }
 
     /// Runs it, hands everything it prints (both streams, in order) to `sink`, and returns when it has ended: what it
@@ -220,6 +222,11 @@ impl Program {
         let mut child = command.spawn().map_err(failed)?;
         let output = child.stdout.take().ok_or_else(|| failed(io::Error::other("it has no output")))?;
         Ok(Streaming { output, label, child, errors })
+    }
+
+    /// Its name, for messages.
+    pub fn name(&self) -> String {
+        self.file.to_string_lossy().into_owned()
     }
 
     /// Becomes this program, keeping the process and its standard streams; returns only if that fails.

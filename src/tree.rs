@@ -309,6 +309,16 @@ impl Tree {
         !matches!(tried, Ok(Some(_)))
     }
 
+    /// Takes the turn to deploy: one at a time. `None` if another deploy has it.
+    pub fn deploy_turn(&self) -> Result<Option<Lease>> {
+        Ok(Lease::try_exclusive(&self.state)?)
+    }
+
+    /// Whether a deploy is under way, by what the kernel shows.
+    fn is_deploying(&self) -> bool {
+        self.state.identity().is_ok_and(|state| !crate::lock::holders(state.inode).is_empty())
+    }
+
     /// What the journal says of the flips so far, and where `current` leads now.
     pub fn standing(&self) -> Result<Standing> {
         let tail = Tail::read(&self.state, &standing::is_enough)?;

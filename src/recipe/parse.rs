@@ -11,6 +11,9 @@ use toml::de::{DeTable, DeValue};
 const OF_THE_HOST: [&[&str]; 6] =
     [&["root"], &["user"], &["roles"], &["source"], &["supervisor", "config"], &["supervisor", "wiring"]];
 
+/// What a deploy does by itself, under names that no step of a recipe may have.
+const OWN_STEPS: [&str; 6] = ["source", "shared", "carry", "python", "activate", "clean"];
+
 /// What is wrong with a file, and in which line.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Fault {
@@ -70,6 +73,7 @@ fn check_steps(text: &str, settings: &Settings) -> Result<(), Fault> {
         let message = match step.name.as_str() {
             "" => "this [[step]] has no name".to_owned(),
             name if !does_something => format!("step {name:?} has none of run, stop and start"),
+            name if OWN_STEPS.contains(&name) => format!("{name:?} is the name of a step of releasectl's own"),
             name if !names.insert(name) => format!("two steps are named {name:?}"),
             _ => continue,
         };

@@ -50,6 +50,13 @@ impl Stages for Progress {
         self.with_bar(|slot| slot.take().iter().for_each(ProgressBar::finish_and_clear));
     }
 
+    fn output(&self, bytes: &[u8]) {
+        if !self.quiet {
+            self.with_bar(|slot| slot.iter().for_each(ProgressBar::finish_and_clear));
+            let _ = std::io::stderr().write_all(bytes);
+        }
+    }
+
     fn warn(&self, message: &str) {
         self.with_bar(|slot| slot.iter().for_each(|bar| bar.set_draw_target(ProgressDrawTarget::hidden())));
         let _ = writeln!(std::io::stderr(), "warning: {message}");

@@ -36,7 +36,8 @@ pub struct Build {
     /// What its manifest says; written by [`Build::record`] and [`Build::ready`].
     pub manifest: Manifest,
     log: File,
-    begun: u64,
+    /// The number of its begin in the journal; none for one that was built before.
+    begun: Option<u64>,
     started: Instant,
     _lease: Lease,
 }
@@ -93,7 +94,7 @@ impl LockedTree<'_> {
         write_manifest(&state, manifest)?;
         dir.sync()?;
         releases.sync()?;
-        Ok(Build { dir, state, manifest: manifest.clone(), log, begun, started, _lease: lease })
+        Ok(Build { dir, state, manifest: manifest.clone(), log, begun: Some(begun), started, _lease: lease })
     }
 
     /// Takes up a release that was not finished. Its record says what was done; its lease is taken.
@@ -109,19 +110,30 @@ impl LockedTree<'_> {
         let dir = self.tree.open_release(id)?;
         let lease = take_lease(&dir)?;
         let state = dir.open_dir(STATE)?;
-        let log = state.open_or_create(BUILD_LOG, 0o600)?;
-        std::io::Seek::seek(&mut &log, std::io::SeekFrom::End(0))
-            .map_err(|e| PathError::new("open", state.path().join(BUILD_LOG), e))?;
+        let log = open_log(&state)?;
         let begin = self.create_begin(id, cause);
-        let begun = self.begin(&begin)?;
+        let begun = Some(self.begin(&begin)?);
         let manifest = Manifest { failure: None, ..manifest };
         Ok(Build { dir, state, manifest, log, begun, started: Instant::now(), _lease: lease })
     }
 
+    /// Takes up a release that was built before, to run steps on it. Others may use it meanwhile; nobody cleans it.
+    pub fn take_up(&mut self, id: &ReleaseId) -> Result<Build> {
+        let manifest = self.tree.activatable(id)?;
+        let dir = self.tree.open_release(id)?;
+        let lease = Lease::try_shared(&dir)?;
+        let lease = lease.ok_or_else(|| LockError::Busy { path: dir.path().to_owned(), holder: None })?;
+        // One that was there before us has no records of its own until now.
+        let state = dir.ensure_dir(STATE, 0o700)?;
+        let log = open_log(&state)?;
+        Ok(Build { dir, state, manifest, log, begun: None, started: Instant::now(), _lease: lease })
+    }
+
     /// Writes the outcome of a build into the history.
     pub fn build_ended(&mut self, build: &Build) {
+        let Some(begun) = build.begun else { return };
         let outcome = if build.manifest.ready_at.is_some() { Outcome::Done } else { Outcome::Failed };
-        self.done(build.begun, outcome, build.started, build.manifest.failure.clone());
+        self.done(begun, outcome, build.started, build.manifest.failure.clone());
     }
 }
 
@@ -141,11 +153,26 @@ impl Build {
         &self.log
     }
 
-    /// Records that a step is over. Durable on return.
+    /// Records that a step is over, in place of what was recorded of it before. Durable on return, what the step made
+    /// included: a step that is on record must still be true after a power cut.
     pub fn record(&mut self, step: StepRecord) -> Result<()> {
+        self.dir.sync_file_system()?;
         self.manifest.steps.retain(|other| other.name != step.name);
         self.manifest.steps.push(step);
         Ok(write_manifest(&self.state, &self.manifest)?)
+    }
+
+    /// Forgets steps, so that they are run again. Durable on return.
+    pub fn forget(&mut self, forgotten: impl Fn(&StepRecord) -> bool) -> Result<()> {
+        self.manifest.steps.retain(|step| !forgotten(step));
+        Ok(write_manifest(&self.state, &self.manifest)?)
+    }
+
+    /// Writes down what is in the release now, for [`super::compare`].
+    pub fn take_inventory(&mut self) -> Result<()> {
+        let total = inventory::write(&self.dir, &self.state, INVENTORY)?;
+        (self.manifest.entries, self.manifest.bytes) = (total.entries, total.bytes);
+        Ok(())
     }
 
     /// Removes everything a former attempt left, but for our own records and pins.
@@ -164,9 +191,8 @@ impl Build {
     /// Commits the build: what is there now is recorded and on the disk, and the release is ready. The release is not
     /// ready after an error.
     pub fn ready(&mut self, now: Timestamp) -> Result<()> {
-        let total = inventory::write(&self.dir, &self.state, INVENTORY)?;
+        self.take_inventory()?;
         self.dir.sync_file_system()?;
-        (self.manifest.entries, self.manifest.bytes) = (total.entries, total.bytes);
         self.manifest.ready_at = Some(now);
         write_manifest(&self.state, &self.manifest).inspect_err(|_| self.manifest.ready_at = None)?;
         Ok(())
@@ -185,6 +211,14 @@ impl Tree {
         let Some(live) = self.live()?.id().cloned() else { return Ok(None) };
         Ok(self.release(&live).ok().filter(|m| m.entries > 0).map(|manifest| (manifest.bytes, manifest.entries)))
     }
+}
+
+/// Opens a build's log to write on at its end.
+fn open_log(state: &Dir) -> Result<File> {
+    let log = state.open_or_create(BUILD_LOG, 0o600)?;
+    let end = std::io::Seek::seek(&mut &log, std::io::SeekFrom::End(0));
+    end.map_err(|cause| PathError::new("open", state.path().join(BUILD_LOG), cause))?;
+    Ok(log)
 }
 
 /// Whoever looks takes no lease, so one that cannot be had is really held.

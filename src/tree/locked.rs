@@ -6,8 +6,8 @@ use crate::directory::PathError;
 use crate::journal::{Journal, Tail};
 use crate::layout::{ADOPTED, BALLAST, CURRENT, MANIFEST, STATE};
 use crate::lock::{Holder, TreeLock, Wait};
-use crate::operation::{Begin, Done, Operation, Outcome};
-use crate::release::{Manifest, ReleaseId};
+use crate::operation::{Begin, Done, Operation, Outcome, Step};
+use crate::release::{Manifest, ReleaseId, StepRecord};
 use crate::sealed::seal;
 use crate::standing::{self, Standing};
 use std::io::{BufReader, Read};
@@ -180,6 +180,8 @@ impl LockedTree<'_> {
             (Operation::Create, Some(id)) => {
                 Some(self.tree.release(id).is_ok_and(|manifest| manifest.ready_at.is_some()))
             }
+            // Its turn is a lease on the state directory, which only its holder ever takes.
+            (Operation::Deploy, _) if self.tree.is_deploying() => None,
             (Operation::Clean | Operation::Remove, _) => {
                 Some(begin.releases.iter().all(|id| self.tree.open_release(id).is_err()))
             }
@@ -206,6 +208,26 @@ impl LockedTree<'_> {
         self.notice(format!("current was changed by another hand and leads to {shown} now; that is recorded"));
         self.standing.believed = to;
         Ok(())
+    }
+
+    /// Records that a deploy of `id` begins. Durable on return; returns its number.
+    pub fn deploy_begins(&mut self, id: &ReleaseId) -> Result<u64> {
+        let (by, from, to) = (self.actor.by.clone(), self.standing.live.clone(), Some(id.clone()));
+        let begin = Begin { operation: Operation::Deploy, by, from, to, chain: None, releases: Vec::new(), cause: None };
+        self.begin(&begin)
+    }
+
+    /// Records one of its steps.
+    pub fn deploy_step(&mut self, of: u64, record: StepRecord) {
+        if let Err(error) = self.journal.step(Step { of, record }, self.actor.clock.now()) {
+            self.notice(format!("a step is not in the history: {error}"));
+        }
+    }
+
+    /// Records how it ended; `failure` is why it failed.
+    pub fn deploy_ended(&mut self, of: u64, started: Instant, failure: Option<String>) {
+        let outcome = if failure.is_some() { Outcome::Failed } else { Outcome::Done };
+        self.done(of, outcome, started, failure);
     }
 
     /// Makes the ballast again if it was given up and there is room.

@@ -1,0 +1,83 @@
+//! Hooks: the operator's own commands at turning points. Each is given a JSON document on standard input.
+
+use super::Context;
+use crate::error::{Error, Kind, Result};
+use crate::release::ReleaseId;
+use crate::tree::Tree;
+use crate::workplace::Workplace;
+use serde_json::json;
+use std::time::Duration;
+
+/// The longest a hook may run.
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// A turning point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    Start,
+    Success,
+    Failure,
+    Rollback,
+}
+
+impl Turn {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Start => "on_start",
+            Self::Success => "on_success",
+            Self::Failure => "on_failure",
+            Self::Rollback => "on_rollback",
+        }
+    }
+}
+
+/// What a hook is told.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct News<'a> {
+    pub(super) operation: &'a str,
+    pub(super) from: Option<&'a ReleaseId>,
+    pub(super) to: Option<&'a ReleaseId>,
+    pub(super) error: Option<&'a str>,
+}
+
+/// Runs the hook of `turn`, if there is one, in the tree's root. Its output is told like a step's.
+pub(super) fn run(context: &Context, tree: &Tree, turn: Turn, news: News<'_>) -> Result<()> {
+    let hooks = &context.config.settings.hooks;
+    let command = match turn {
+        Turn::Start => &hooks.on_start,
+        Turn::Success => &hooks.on_success,
+        Turn::Failure => &hooks.on_failure,
+        Turn::Rollback => &hooks.on_rollback,
+    };
+    let Some(command) = command else { return Ok(()) };
+    let root = tree.layout().root();
+    let document = json!({
+        "schema": 1, "hook": turn.name(), "operation": news.operation, "env": context.config.environment,
+        "root": root, "by": context.actor.by, "host": context.actor.host,
+        "from": news.from, "to": news.to, "error": news.error,
+    });
+    let release = news.to.map(|id| tree.layout().release(id));
+    let place = Workplace::new(&context.tools, root, None)
+        .telling("ENV", context.config.environment.as_ref())
+        .telling("ROOT", Some(root))
+        .telling("RELEASE", news.to.map(ReleaseId::as_str))
+        .telling("RELEASE_PATH", release)
+        .telling("PREVIOUS", news.from.map(ReleaseId::as_str))
+        .telling("OPERATION", Some(news.operation))
+        .telling("REVISION", news.to.and_then(|id| tree.release(id).ok()?.origin.revision));
+    let failed = |why: String| Error::new(Kind::Failed, format!("hook {}: {why}", turn.name()));
+    let program = place.shell::<&str>(command, []).limit(LIMIT).input(document.to_string().as_bytes());
+    let program = program.map_err(|cause| failed(cause.to_string()))?;
+    let told = program.run(&mut |bytes| {
+        context.stages.output(bytes);
+        Ok(())
+    });
+    told.map_err(|error| failed(error.to_string()))
+}
+
+/// The same where a failure of the hook changes nothing any more.
+pub(super) fn tell(context: &Context, tree: &Tree, turn: Turn, news: News<'_>) {
+    if let Err(error) = run(context, tree, turn, news) {
+        context.stages.warn(&error.message);
+    }
+}

@@ -1,0 +1,84 @@
+//! A release as a workplace: for the verbs that run something in it.
+
+use super::{Context, Target};
+use crate::error::{Error, Kind, Result};
+use crate::lock::{Lease, LockError, holder_of};
+use crate::recipe::Settings;
+use crate::release::{Manifest, ReleaseId};
+use crate::tools::Program;
+use crate::tree::Tree;
+use crate::workplace::Workplace;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// Where a virtual environment is if the recipe says nothing.
+const PYTHON: &str = "python_env";
+/// How long a release that is being looked at for cleaning is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The workplace of `manifest`'s release, for commands that are a part of `operation`.
+pub(super) fn workplace(
+    context: &Context,
+    tree: &Tree,
+    manifest: &Manifest,
+    settings: &Settings,
+    operation: &str,
+) -> Result<Workplace> {
+    let python = settings.python.directory.clone().unwrap_or_else(|| PathBuf::from(PYTHON));
+    let place = Workplace::new(&context.tools, &tree.layout().release(&manifest.id), Some(&python));
+    Ok(place
+        .telling("ENV", context.config.environment.as_ref())
+        .telling("ROOT", Some(tree.layout().root()))
+        .telling("RELEASE", Some(manifest.id.as_str()))
+        .telling("RELEASE_PATH", Some(tree.layout().release(&manifest.id)))
+        .telling("PREVIOUS", previous(tree, &manifest.id)?.as_ref().map(ReleaseId::as_str))
+        .telling("OPERATION", Some(operation))
+        .telling("REVISION", manifest.origin.revision.as_ref()))
+}
+
+/// What is live, or was before this release was.
+fn previous(tree: &Tree, id: &ReleaseId) -> Result<Option<ReleaseId>> {
+    let standing = tree.standing()?;
+    let target = || tree.rollback_target(&standing);
+    Ok(if standing.live.as_ref() == Some(id) { target() } else { standing.live.clone() })
+}
+
+/// Becomes the program that `make` gives, in `target`'s release, whose lease lives as long as the program or any child of
+/// it does. Returns only if that fails.
+pub(super) fn become_program(
+    context: &Context,
+    target: &Target,
+    operation: &str,
+    make: impl FnOnce(&Workplace, &Settings) -> Result<Program>,
+) -> Result<Error> {
+    let tree = context.tree()?;
+    let id = target.resolve(&tree)?;
+    let manifest = tree.activatable(&id)?;
+    let release = tree.open_release(&id)?;
+    let settings = context.config.with_recipe(&release)?;
+    let place = workplace(context, &tree, &manifest, &settings, operation)?;
+    let program = make(&place, &settings)?;
+    let lease = shared_lease(&tree, &id)?;
+    lease.hand_down()?;
+    let name = program.name();
+    let cause = program.replace();
+    let kind = if cause.kind() == std::io::ErrorKind::NotFound { Kind::NotFound } else { Kind::NotExecutable };
+    Ok(Error::new(kind, format!("cannot run {name} in release {id}: {cause}")).hint("it is looked for in python_env first, then on PATH"))
+}
+
+/// A shared lease on a release that is still there.
+fn shared_lease(tree: &Tree, id: &ReleaseId) -> Result<Lease> {
+    let started = Instant::now();
+    loop {
+        let release = tree.open_release(id)?;
+        match Lease::try_shared(&release)? {
+            // Whoever cleans renames a release away under its lease: the name must still lead to what we hold.
+            Some(lease) if tree.open_release(id)?.identity()? == release.identity()? => return Ok(lease),
+            None if started.elapsed() > PATIENCE => {
+                let holder = holder_of(release.identity()?.inode).map(Box::new);
+                return Err(LockError::Busy { path: release.path().to_owned(), holder }.into());
+            }
+            _ => std::thread::sleep(Duration::from_millis(20)),
+        }
+    }
+}

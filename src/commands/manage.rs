@@ -1,0 +1,16 @@
+//! `manage`: the recipe's management command inside a release.
+
+use super::{Context, Target, inside};
+use crate::error::{Error, Result};
+use std::ffi::OsString;
+
+/// What is managed with if the recipe says nothing.
+const MANAGE: &str = "python manage.py";
+
+/// Becomes the management command with `arguments`; returns only if that fails.
+pub fn run(context: &Context, target: &Target, arguments: &[OsString]) -> Result<Error> {
+    inside::become_program(context, target, "manage", |place, settings| {
+        let manage = settings.manage.as_deref().unwrap_or(MANAGE);
+        Ok(place.shell(&format!("exec {manage} \"$@\""), arguments))
+    })
+}

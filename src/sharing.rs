@@ -1,0 +1,111 @@
+//! What a release shares with others: links to `shared/`, and what is carried over from the live release.
+
+use crate::directory::{Dir, PathError, kind};
+use crate::layout::{SHARED, STATE};
+use crate::recipe::SharedTable;
+use crate::removal;
+use crate::transfer::copy_entry;
+use nix::sys::stat::SFlag;
+use std::ffi::{OsStr, OsString};
+use std::path::{Component, Path, PathBuf};
+
+/// Why something could not be shared.
+#[derive(Debug, thiserror::Error)]
+pub enum SharingError {
+    /// A path of the recipe leads out of the release.
+    #[error("[shared] {}: a path must lie in the release", .0.display())]
+    Outside(PathBuf),
+    /// A file that releases share is not there.
+    #[error("{} is required by [shared] files and is not there", .0.display())]
+    Missing(PathBuf),
+    /// The code brings something else in the place of a link.
+    #[error("{} is in the way of the link to shared/: the code brings it", .0.display())]
+    InTheWay(PathBuf),
+    /// The system refused.
+    #[error(transparent)]
+    Path(#[from] PathError),
+}
+
+/// Links every shared directory and file of `table` into `release`. Directories are made in `shared/` where they are
+/// absent; files are required. An empty directory that the code brings gives way; anything else is an error. Done twice
+/// it changes nothing.
+pub fn link(table: &SharedTable, root: &Dir, release: &Dir) -> Result<(), SharingError> {
+    let shared = root.ensure_dir(SHARED, 0o755)?;
+    for path in &table.dirs {
+        let plain = plain(path)?;
+        plain.iter().try_fold(shared.duplicate()?, |at, name| at.ensure_dir(name, 0o755))?;
+        link_one(&plain, release)?;
+    }
+    for path in &table.files {
+        let plain = plain(path)?;
+        let (parent, name) = split(&plain);
+        let there = shared.open_below(parent).and_then(|dir| dir.stat(name));
+        if !matches!(there, Ok(Some(_))) {
+            return Err(SharingError::Missing(shared.path().join(&plain)));
+        }
+        link_one(&plain, release)?;
+    }
+    Ok(())
+}
+
+/// Makes `release/<path>` a relative link to `shared/<path>`.
+fn link_one(path: &Path, release: &Dir) -> Result<(), SharingError> {
+    let (above, name) = split(path);
+    let parent = above.iter().try_fold(release.duplicate()?, |at, part| at.ensure_dir(part, 0o755))?;
+    // Up to the release, out of it and of releases/, and down again.
+    let mut target = OsString::from("../".repeat(above.components().count() + 2));
+    target.push(SHARED);
+    target.push("/");
+    target.push(path);
+    match parent.stat(name)? {
+        Some(stat) if kind(&stat) == SFlag::S_IFLNK && parent.read_link(name)?.as_ref() == Some(&target) => return Ok(()),
+        Some(stat) if kind(&stat) == SFlag::S_IFDIR => {
+            parent.remove_dir(name).map_err(|_| SharingError::InTheWay(parent.path().join(name)))?;
+        }
+        Some(_) => return Err(SharingError::InTheWay(parent.path().join(name))),
+        None => {}
+    }
+    Ok(parent.symlink(name, &target)?)
+}
+
+/// Copies every `carry` of `table` from `live` into `release`, unless the code brings it or the live release has none.
+/// Nothing is copied through a link, and links are copied as links. What an earlier attempt left is replaced.
+pub fn carry(table: &SharedTable, live: &Dir, release: &Dir, tell: &mut dyn FnMut(u64)) -> Result<(), SharingError> {
+    for path in &table.carry {
+        let plain = plain(path)?;
+        let (above, name) = split(&plain);
+        let Ok(from) = live.open_below(above) else { continue };
+        if from.stat(name)?.is_none() {
+            continue;
+        }
+        let into = above.iter().try_fold(release.duplicate()?, |at, part| at.ensure_dir(part, 0o755))?;
+        match into.stat(name)? {
+            Some(stat) if kind(&stat) == SFlag::S_IFDIR => {
+                removal::delete(&into, name, &|_| {});
+            }
+            Some(_) => drop(into.unlink(name)?),
+            None => {}
+        }
+        copy_entry(&from, name, &into, &mut |copied| tell(copied.entries))?;
+    }
+    Ok(())
+}
+
+fn split(path: &Path) -> (&Path, &OsStr) {
+    (path.parent().unwrap_or(Path::new("")), path.file_name().unwrap_or_default())
+}
+
+/// A path of the recipe as plain names below the release.
+fn plain(path: &Path) -> Result<PathBuf, SharingError> {
+    let outside = || SharingError::Outside(path.to_owned());
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => plain.push(name),
+            Component::CurDir => {}
+            _ => return Err(outside()),
+        }
+    }
+    let ours = plain.iter().next().is_none_or(|first| first == STATE);
+    if ours { Err(outside()) } else { Ok(plain) }
+}
