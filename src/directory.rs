@@ -6,7 +6,7 @@ use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2, readlink
 use nix::sys::stat::utimensat;
 use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, UtimensatFlags, fchmod, fchmodat, fstat, fstatat, mkdirat};
 use nix::sys::statvfs::{Statvfs, fstatvfs};
-use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
+use nix::unistd::{UnlinkatFlags, linkat, symlinkat, unlinkat};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
@@ -233,6 +233,11 @@ impl Dir {
     /// Makes the link `name`, which must not exist.
     pub fn symlink(&self, name: impl AsRef<OsStr>, target: &OsStr) -> Result<()> {
         symlinkat(target, self, name.as_ref()).map_err(self.fail("link", &name))
+    }
+
+    /// Gives the file `name` the same name in another directory, where it must be free. A link is linked itself.
+    pub fn hard_link(&self, name: impl AsRef<OsStr>, into: &Self) -> Result<()> {
+        linkat(self, name.as_ref(), into, name.as_ref(), AtFlags::empty()).map_err(into.fail("link", &name))
     }
 
     /// Removes the file or link `name`; `false` if there was none.
