@@ -1,8 +1,9 @@
 //! Words become values, a verb is called, and what it did or could not do is printed, once.
 
-use crate::cli::{Cli, Color, Command, Global, Kind, SourceArgs};
+use crate::cli::{Cli, Color, Command, Global, Kind, Resumed, SourceArgs};
 use crate::clock::{Clock, Timestamp};
 use crate::commands::create::{Create, Resume};
+use crate::commands::hotfix::Change;
 use crate::commands::{self, Context, Outcome};
 use crate::config::{Config, Wanted};
 use crate::error::{self, Error, Result};
@@ -138,11 +139,16 @@ fn dispatch(context: &Context, command: &Command) -> Result<Outcome> {
     match command {
         Command::Init => commands::init::run(context),
         Command::Create { source, id, resume } => {
-            let resume = resume.clone().map(|id| id.map_or(Resume::Newest, Resume::Release));
-            commands::create::run(context, &Create { id: id.clone(), resume, ..create(source) })
+            let anyway = *resume == Some(Some(Resumed::Anyway));
+            let resume = resume.clone().map(|resumed| match resumed {
+                Some(Resumed::Release(id)) => Resume::Release(id),
+                _ => Resume::Newest,
+            });
+            commands::create::run(context, &Create { id: id.clone(), resume, anyway, ..create(source) })
         }
         Command::Deploy { source, release, resume } => {
-            let deploy = commands::deploy::Deploy { create: create(source), release: release.clone(), resume: *resume };
+            let create = Create { anyway: matches!(resume, Some(Some(_))), ..create(source) };
+            let deploy = commands::deploy::Deploy { create, release: release.clone(), resume: resume.is_some() };
             commands::deploy::run(context, &deploy)
         }
         Command::Activate { release, expect_current } => {
@@ -170,6 +176,16 @@ fn dispatch(context: &Context, command: &Command) -> Result<Outcome> {
         }
         Command::Unpin { release } => commands::pin::run(context, release, None),
         Command::Remove { releases } => commands::remove::run(context, releases),
+        Command::Exec { release, command } => Err(commands::exec::run(context, release, command)?),
+        Command::Manage { release, arguments } => Err(commands::manage::run(context, release, arguments)?),
+        Command::Task { name, release } => Err(commands::task::run(context, release, name)?),
+        Command::Hotfix { r#ref, patch, reverse } => {
+            let change = match (r#ref, patch) {
+                (Some(reference), _) => Change::Ref(reference.clone()),
+                (None, patch) => Change::Patch { file: patch.clone().unwrap_or_default(), reverse: *reverse },
+            };
+            commands::hotfix::run(context, &change)
+        }
         Command::Verify { release } => commands::verify::run(context, release),
         Command::Deactivate { yes } => commands::deactivate::run(context, *yes),
         Command::Doctor => commands::doctor::run(context),
@@ -183,8 +199,8 @@ fn create(source: &SourceArgs) -> Create {
         Kind::Dir => SourceKind::Dir,
         Kind::Tar => SourceKind::Tar,
     });
-    let (reference, keep_days) = (source.r#ref.clone(), source.keep_days);
-    Create { source: source.source.clone(), kind, reference, keep_days, ..Create::default() }
+    let (reference, keep_days, no_python) = (source.r#ref.clone(), source.keep_days, source.no_python);
+    Create { source: source.source.clone(), kind, reference, keep_days, no_python, ..Create::default() }
 }
 
 fn pin(days: Option<u64>, until: Option<&str>, clock: Clock) -> Result<Pin> {

@@ -6,6 +6,7 @@ use crate::commands::activate::Expected;
 use crate::recipe::Size;
 use crate::release::ReleaseId;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -87,6 +88,26 @@ pub struct SourceArgs {
     /// Keep the release for this many days
     #[arg(long, value_name = "N")]
     pub keep_days: Option<u64>,
+    /// Build no virtual environment
+    #[arg(long)]
+    pub no_python: bool,
+}
+
+/// What `create --resume` goes on with
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resumed {
+    /// The newest, whatever has changed since
+    Anyway,
+    /// One release
+    Release(ReleaseId),
+}
+
+impl std::str::FromStr for Resumed {
+    type Err = crate::release::NotAnId;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "anyway" { Ok(Self::Anyway) } else { text.parse().map(Self::Release) }
+    }
 }
 
 /// The verbs
@@ -102,9 +123,9 @@ pub enum Command {
         /// The new release's id; by default the time in UTC
         #[arg(long, value_name = "ID", value_parser = id)]
         id: Option<ReleaseId>,
-        /// Go on with an unfinished release: the newest, or ID
-        #[arg(long, value_name = "ID", num_args = 0..=1, value_parser = id, conflicts_with = "id")]
-        resume: Option<Option<ReleaseId>>,
+        /// Go on with an unfinished release: the newest, or ID; "anyway" though the recipe has changed
+        #[arg(long, value_name = "ID", num_args = 0..=1, conflicts_with = "id")]
+        resume: Option<Option<Resumed>>,
     },
     /// Create a release, activate it, clean
     Deploy {
@@ -112,11 +133,11 @@ pub enum Command {
         #[command(flatten)]
         source: SourceArgs,
         /// Deploy this release, built before
-        #[arg(long, value_name = "RELEASE", value_parser = target, conflicts_with_all = ["source", "ref", "resume"])]
+        #[arg(long, value_name = "RELEASE", value_parser = target, conflicts_with_all = ["source", "ref"])]
         release: Option<Target>,
-        /// Go on with the newest deploy that did not come to its end
-        #[arg(long)]
-        resume: bool,
+        /// Go on with the newest deploy that did not come to its end; "anyway" though the recipe has changed
+        #[arg(long, value_name = "anyway", num_args = 0..=1, require_equals = true, value_parser = ["anyway"])]
+        resume: Option<Option<String>>,
     },
     /// Make a release live
     Activate {
@@ -212,6 +233,45 @@ pub enum Command {
         #[arg(value_parser = target, required = true)]
         releases: Vec<Target>,
     },
+    /// Run a command inside a release
+    Exec {
+        /// Which
+        #[arg(long, value_parser = target, default_value = "current")]
+        release: Target,
+        /// The command and its arguments
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<OsString>,
+    },
+    /// Run the recipe's manage command inside a release
+    Manage {
+        /// Which
+        #[arg(long, value_parser = target, default_value = "current")]
+        release: Target,
+        /// Its arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Run a named task of the recipe inside a release
+    Task {
+        /// Which task
+        name: String,
+        /// Which release
+        #[arg(long, value_parser = target, default_value = "current")]
+        release: Target,
+    },
+    /// Make a release from current with only the code changed, and activate it
+    #[command(group(clap::ArgGroup::new("change").required(true)))]
+    Hotfix {
+        /// To the code at this branch, tag or commit
+        #[arg(long, value_name = "REF", group = "change")]
+        r#ref: Option<String>,
+        /// By this patch
+        #[arg(long, value_name = "FILE", group = "change")]
+        patch: Option<PathBuf>,
+        /// By undoing the patch
+        #[arg(long, requires = "patch")]
+        reverse: bool,
+    },
     /// Whether a release is what it was when it became ready
     Verify {
         /// Which
@@ -253,6 +313,10 @@ impl Command {
             Self::Pin { .. } => "pin",
             Self::Unpin { .. } => "unpin",
             Self::Remove { .. } => "remove",
+            Self::Exec { .. } => "exec",
+            Self::Manage { .. } => "manage",
+            Self::Task { .. } => "task",
+            Self::Hotfix { .. } => "hotfix",
             Self::Verify { .. } => "verify",
             Self::Deactivate { .. } => "deactivate",
             Self::Doctor => "doctor",

@@ -2,23 +2,32 @@
 //! uses create, activate and clean.
 
 pub mod activate;
+mod assemble;
 pub mod clean;
 pub mod create;
 pub mod deactivate;
 pub mod deploy;
 pub mod describe;
 pub mod doctor;
+pub mod exec;
 pub mod history;
+mod hooks;
+pub mod hotfix;
 pub mod init;
+mod inside;
 pub mod list;
 pub mod log;
+pub mod manage;
 pub mod path;
 pub mod pin;
+mod programs;
 pub mod ps;
 pub mod remove;
 pub mod rollback;
 pub mod show;
 pub mod status;
+pub mod task;
+mod tee;
 pub mod verify;
 
 use crate::config::Config;
@@ -190,7 +199,7 @@ pub enum Outcome {
     Create(create::Created),
     /// `deploy`
     Deploy(deploy::Deployed),
-    /// `activate`, `rollback`, `deactivate`
+    /// `activate`, `rollback`, `deactivate`, `hotfix`
     Activate(activate::Activation),
     /// `clean`, `remove`
     Clean(clean::Cleaned),

@@ -244,9 +244,9 @@ impl Dir {
         symlinkat(target, self, name.as_ref()).map_err(self.fail("link", &name))
     }
 
-    /// Gives the file `name` a second name in this directory; `true` if it was free, `false` if it was taken.
-    pub fn hard_link(&self, name: impl AsRef<OsStr>, new: impl AsRef<OsStr>) -> Result<bool> {
-        self.hard_link_into(name, self, new)
+    /// Gives the file `name` the same name in another directory, where it must be free. A link is linked itself.
+    pub fn hard_link(&self, name: impl AsRef<OsStr>, into: &Self) -> Result<()> {
+        linkat(self, name.as_ref(), into, name.as_ref(), AtFlags::empty()).map_err(into.fail("link", &name))
     }
 
     /// Gives the file `name` a second name in the directory `into`; `true` if it was free, `false` if it was taken.

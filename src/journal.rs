@@ -177,7 +177,7 @@ fn set_aside(state: &Dir, now: Timestamp) -> Result<String> {
     let mut aside = String::new();
     for name in names {
         aside = name;
-        if state.hard_link(JOURNAL, &aside)? {
+        if state.hard_link_into(JOURNAL, state, &aside)? {
             break;
         }
     }

@@ -19,12 +19,17 @@ pub mod config;
 pub mod identity;
 pub mod journal;
 pub mod lock;
+pub mod python;
+pub mod sharing;
 pub mod source;
+pub mod steps;
 pub mod tools;
 pub mod tree;
 pub mod usage;
+pub mod workplace;
 
 // 2 — nouns: pure, no input or output, no clock.
+pub mod environment;
 pub mod layout;
 pub mod operation;
 pub mod pin;

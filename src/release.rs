@@ -1,6 +1,7 @@
 //! A release: its name, its manifest, its state.
 
 use crate::clock::Timestamp;
+use crate::environment::Environment;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -156,6 +157,9 @@ pub struct Manifest {
     /// The sum of the recipe and the host's file it is built by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recipe: Option<String>,
+    /// The virtual environment, if the build made one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub python: Option<Environment>,
     /// When the build was complete and on the disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready_at: Option<Timestamp>,
@@ -185,6 +189,7 @@ impl Manifest {
             origin,
             steps: Vec::new(),
             recipe: None,
+            python: None,
             ready_at: None,
             failure: None,
             bad: None,

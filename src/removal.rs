@@ -17,6 +17,8 @@ const OPEN_LEVELS: usize = 6;
 const SHARED_DEPTH: usize = 8;
 /// No more than this many are shared in all, so that width costs no memory.
 const SHARED_MOST: usize = 4096;
+/// What statfs says of XFS; not every C library has a name for it.
+const XFS: nix::libc::c_long = 0x5846_5342;
 /// Failures told by path; the others are only counted.
 const TOLD_MOST: usize = 1000;
 
@@ -67,8 +69,7 @@ pub fn delete(parent: &Dir, name: &OsStr, tell: &(dyn Fn(u64) + Sync)) -> Remove
 
 /// Two workers, where the file system gains by it: XFS serialises unlinking and loses.
 fn workers(root: &Dir) -> usize {
-    let serial =
-        nix::sys::statfs::fstatfs(root).is_ok_and(|fs| fs.filesystem_type() == nix::sys::statfs::XFS_SUPER_MAGIC);
+    let serial = nix::sys::statfs::fstatfs(root).is_ok_and(|fs| fs.filesystem_type().0 == XFS);
     if serial { 1 } else { std::thread::available_parallelism().map_or(1, |n| n.get().min(2)) }
 }
 

@@ -58,7 +58,9 @@ fn link_one(path: &Path, release: &Dir) -> Result<(), SharingError> {
     target.push("/");
     target.push(path);
     match parent.stat(name)? {
-        Some(stat) if kind(&stat) == SFlag::S_IFLNK && parent.read_link(name)?.as_ref() == Some(&target) => return Ok(()),
+        Some(stat) if kind(&stat) == SFlag::S_IFLNK && parent.read_link(name)?.as_ref() == Some(&target) => {
+            return Ok(());
+        }
         Some(stat) if kind(&stat) == SFlag::S_IFDIR => {
             parent.remove_dir(name).map_err(|_| SharingError::InTheWay(parent.path().join(name)))?;
         }

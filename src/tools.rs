@@ -11,7 +11,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -31,7 +31,9 @@ const HANDED_ON: [&str; 20] = [
     "TZ",
     "TMPDIR",
     "SSH_AUTH_SOCK",
-    "NO_COLOR", "TERM", "COLORTERM",
+    "NO_COLOR",
+    "TERM",
+    "COLORTERM",
     "http_proxy",
     "https_proxy",
     "no_proxy",
@@ -181,13 +183,19 @@ impl Program {
         self
     }
 
-    /// What it reads as standard input.
-    pub fn input(mut self, bytes: &[u8]) -> io::Result<Self> {
+    /// What it reads as standard input, from the file's present position.
+    #[must_use]
+    pub fn input(mut self, input: File) -> Self {
+        self.input = Some(input);
+        self
+    }
+
+    /// The same for a text.
+    pub fn input_text(self, text: &str) -> io::Result<Self> {
         let mut file = File::from(memfd_create("stdin", MFdFlags::MFD_CLOEXEC)?);
-        file.write_all(bytes)?;
+        file.write_all(text.as_bytes())?;
         file.rewind()?;
-        self.input = Some(file);
-        Ok(self)
+        Ok(self.input(file))
     }
 
     /// Runs it, hands everything it prints (both streams, in order) to `sink`, and returns when it has ended: what it

@@ -3,8 +3,9 @@
 use super::{Context, Outcome, Target};
 use crate::error::{Error, Result};
 use crate::operation::Operation;
+use crate::python;
 use crate::release::{ReleaseId, StepRecord};
-use crate::tree::{Flip, LockedTree};
+use crate::tree::{Flip, LockedTree, Tree};
 use serde::Serialize;
 use std::str::FromStr;
 
@@ -53,8 +54,20 @@ pub fn run(context: &Context, target: &Target, expected: Option<&Expected>) -> R
     let mut locked = context.lock(&tree)?;
     expect(&locked, expected)?;
     let id = target.resolve(&tree)?;
-    tree.activatable(&id)?;
+    alive(context, &tree, &id)?;
     flip(context, &mut locked, Operation::Activate, &id, "activate").map(Outcome::Activate)
+}
+
+/// Refuses a release that cannot go live: not ready, or with a Python that does not run any more.
+pub(super) fn alive(context: &Context, tree: &Tree, id: &ReleaseId) -> Result<()> {
+    let manifest = tree.activatable(id)?;
+    let Some(environment) = manifest.python else { return Ok(()) };
+    let path = tree.layout().release(id).join(&environment.directory);
+    python::alive(&context.tools, &path).map(drop).map_err(|error| {
+        let message = format!("release {id} has a dead python_env: {error}");
+        Error::refused(message)
+            .hint(format!("it was made with {}; build a new release", environment.interpreter.display()))
+    })
 }
 
 /// Refuses if another release is live than was expected.

@@ -1,15 +1,14 @@
 //! `create`: builds a private release.
 
 use super::describe::{Release, Surroundings};
-use super::{Context, Outcome, pin};
+use super::{Context, Outcome, assemble, pin};
 use crate::error::{Error, Result};
-use crate::release::{Manifest, Origin, ReleaseId, SourceKind, StepRecord, StepStatus};
-use crate::source::{self, Ready, Site, Source};
+use crate::release::{Manifest, Origin, ReleaseId, SourceKind, StepRecord};
+use crate::source::{self, Ready, Source};
 use crate::tree::{Build, Reservation, Tree, TreeError};
 use crate::usage::Usage;
 use serde::Serialize;
 use std::io::Write;
-use std::time::Instant;
 
 /// Bytes and inodes that must stay free beside what a release takes.
 const MARGIN: u64 = 16 << 20;
@@ -27,8 +26,12 @@ pub struct Create {
     pub id: Option<ReleaseId>,
     /// Days it is kept.
     pub keep_days: Option<u64>,
+    /// Build no virtual environment.
+    pub no_python: bool,
     /// Go on with one that was not finished.
     pub resume: Option<Resume>,
+    /// Go on even though the recipe has changed since.
+    pub anyway: bool,
 }
 
 /// Which unfinished release to go on with.
@@ -83,7 +86,7 @@ pub(super) fn build(context: &Context, tree: &Tree, wanted: &Create, cause: &str
     drop(locked);
     let mut build = build?;
     build.manifest.origin = origin;
-    let outcome = fill(context, tree, &mut build, &ready);
+    let outcome = assemble::run(context, tree, &mut build, &ready, wanted);
     conclude(context, tree, &mut build, outcome)?;
     Ok(build)
 }
@@ -146,7 +149,7 @@ fn prepare(context: &Context, tree: &Tree, source: &Source, resumed: Option<&Man
 }
 
 /// Refuses to begin what would fill the disk: as much as the live release took must be free.
-fn preflight(tree: &Tree) -> Result<()> {
+pub(super) fn preflight(tree: &Tree) -> Result<()> {
     let Some((bytes, entries)) = tree.last_size()? else { return Ok(()) };
     let space = tree.releases().space()?;
     let free = space.blocks_available() * space.fragment_size();
@@ -161,25 +164,8 @@ fn preflight(tree: &Tree) -> Result<()> {
     Err(Error::refused(message).hint("`releasectl clean --dry-run` shows what can go"))
 }
 
-/// Brings the code in.
-fn fill(context: &Context, tree: &Tree, build: &mut Build, ready: &Ready) -> Result<()> {
-    let started = Instant::now();
-    let origin = &build.manifest.origin;
-    note(build, &format!("source {} {}", origin.location, origin.revision.as_deref().unwrap_or_default()));
-    build.empty()?;
-    let mirrors = tree.state().ensure_dir(crate::layout::MIRROR, 0o700)?;
-    let (release, tools, stages) = (build.dir(), &context.tools, &*context.stages);
-    source::bring(ready, &Site { release, mirrors: &mirrors, tree: tree.root().identity()?, tools, stages })?;
-    let seconds = (started.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
-    build.manifest.steps = vec![StepRecord { name: "source".to_owned(), status: StepStatus::Done, seconds }];
-    context.stages.begin("sync", None);
-    let ready = build.ready(context.actor.clock.now());
-    context.stages.end();
-    Ok(ready?)
-}
-
 /// Records how the build ended, in its manifest, its log and the history.
-fn conclude(context: &Context, tree: &Tree, build: &mut Build, outcome: Result<()>) -> Result<()> {
+pub(super) fn conclude(context: &Context, tree: &Tree, build: &mut Build, outcome: Result<()>) -> Result<()> {
     let id = build.id().clone();
     if let Err(error) = &outcome {
         note(build, &format!("failed: {}", error.message));
@@ -203,6 +189,6 @@ fn conclude(context: &Context, tree: &Tree, build: &mut Build, outcome: Result<(
 }
 
 /// A line of our own in the build's log. A log that cannot be written stops nothing.
-fn note(build: &Build, line: &str) {
+pub(super) fn note(build: &Build, line: &str) {
     let _ = writeln!(build.log(), "releasectl: {line}");
 }

@@ -1,14 +1,18 @@
-//! `deploy`: create, activate, clean.
+//! `deploy`: create, prepare steps, activate, finish steps, clean.
 
-use super::activate::{Activation, flip};
+use super::activate::{Activation, alive, flip};
+use super::assemble::{record, run_step};
 use super::clean::{self, Clean};
 use super::create::{self, Create, Resume};
+use super::hooks::{self, News, Turn};
 use super::{Context, Outcome, Target};
-use crate::error::{Error, Result};
-use crate::lock::{Lease, LockError, holder_of};
+use crate::error::{Error, Kind, Result};
+use crate::lock::{LockError, holder_of};
 use crate::operation::Operation;
-use crate::release::{ReleaseId, StepRecord, StepStatus};
-use crate::tree::Tree;
+use crate::recipe::{Phase, Settings};
+use crate::release::{State, StepRecord, StepStatus};
+use crate::steps;
+use crate::tree::{Build, Tree};
 use serde::Serialize;
 use std::time::Instant;
 
@@ -36,15 +40,148 @@ pub struct Deployed {
 /// Builds a release, makes it live and removes what nobody needs any more. One deploy at a time.
 pub fn run(context: &Context, wanted: &Deploy) -> Result<Outcome> {
     let tree = context.tree_or_new()?;
-    let _turn = Lease::try_exclusive(tree.state())?.ok_or_else(|| another(&tree))?;
-    let (id, mut steps, _lease) = release(context, &tree, wanted)?;
-    let started = Instant::now();
-    let mut locked = context.lock_briefly(&tree)?;
-    let activation = flip(context, &mut locked, Operation::Activate, &id, "deploy")?;
+    let _turn = tree.deploy_turn()?.ok_or_else(|| another(&tree))?;
+    let from = tree.live()?.id().cloned();
+    let news = News { operation: "deploy", from: from.as_ref(), to: None, error: None };
+    hooks::run(context, &tree, Turn::Start, news)?;
+    let outcome = obtain(context, &tree, wanted).and_then(|build| carry_out(context, &tree, build, wanted));
+    match &outcome {
+        Ok(deployed) => {
+            hooks::tell(context, &tree, Turn::Success, News { to: deployed.activation.to.as_ref(), ..news })
+        }
+        Err(error) => hooks::tell(context, &tree, Turn::Failure, News { error: Some(&error.message), ..news }),
+    }
+    outcome.map(Outcome::Deploy)
+}
+
+/// The release to go live: built now, gone on with, or built before. Its lease is held.
+fn obtain(context: &Context, tree: &Tree, wanted: &Deploy) -> Result<Build> {
+    let chosen = match (&wanted.release, wanted.resume) {
+        (Some(target), _) => Some(target.resolve(tree)?),
+        (None, true) => Some(newest(tree)?),
+        (None, false) => None,
+    };
+    let Some(id) = chosen else { return create::build(context, tree, &wanted.create, "deploy") };
+    let manifest = tree.release(&id)?;
+    if manifest.ready_at.is_none() && wanted.resume {
+        let create = Create { resume: Some(Resume::Release(id)), ..wanted.create.clone() };
+        return create::build(context, tree, &create, "deploy");
+    }
+    if wanted.resume && manifest.state(false) == State::Bad {
+        let why = manifest.bad.unwrap_or_default();
+        let hint = format!("`releasectl deploy --release {id}` deploys it anew; a plain `deploy` builds another");
+        return Err(Error::refused(format!("the newest deploy, {id}, is bad: {why}")).hint(hint));
+    }
+    let mut locked = context.lock_briefly(tree)?;
+    let mut build = locked.take_up(&id)?;
     drop(locked);
-    steps.push(step("activate", started));
+    if !wanted.resume {
+        let settings = context.config.with_recipe(build.dir())?;
+        build.forget(|step| is_of_deploy(&settings, step))?;
+    }
+    Ok(build)
+}
+
+fn newest(tree: &Tree) -> Result<crate::release::ReleaseId> {
+    let entries = tree.entries()?;
+    let newest = entries.iter().rev().find_map(|entry| entry.manifest()).map(|manifest| manifest.id.clone());
+    newest.ok_or_else(|| Error::refused("there is no deploy to go on with").hint("leave out --resume"))
+}
+
+/// Whether a step belongs to deploying a release, not to building it.
+fn is_of_deploy(settings: &Settings, step: &StepRecord) -> bool {
+    let later = |phase| steps::of_phase(settings, phase).any(|other| other.name == step.name);
+    later(Phase::Prepare) || later(Phase::Finish)
+}
+
+/// Runs the steps before, makes the release live, runs the steps after, cleans; all of it in the history.
+fn carry_out(context: &Context, tree: &Tree, mut build: Build, wanted: &Deploy) -> Result<Deployed> {
     let started = Instant::now();
-    let removed = match clean::run(context, &Clean::default()) {
+    let settings = context.config.with_recipe(build.dir())?;
+    refuse_changed_recipe(context, &build, wanted)?;
+    let mut locked = context.lock_briefly(tree)?;
+    let seq = locked.deploy_begins(build.id())?;
+    drop(locked);
+    let mut deploying = Deploying { context, tree, settings, seq, steps: build.manifest.steps.clone() };
+    let outcome = deploying.run(&mut build);
+    match context.lock_briefly(tree) {
+        Ok(mut locked) => {
+            locked.deploy_ended(seq, started, outcome.as_ref().err().map(|error| error.message.clone()));
+            context.tell(&mut locked);
+        }
+        Err(error) => {
+            context.stages.warn(&format!("the history learns of it from the next command: {}", error.message))
+        }
+    }
+    let activation = outcome?;
+    drop(build);
+    let cleaning = Instant::now();
+    let removed = tidy(context);
+    deploying.steps.push(record("clean", StepStatus::Done, cleaning));
+    Ok(Deployed { activation: Activation { steps: deploying.steps, ..activation }, removed })
+}
+
+fn refuse_changed_recipe(context: &Context, build: &Build, wanted: &Deploy) -> Result<()> {
+    let sum = context.config.sum(build.dir())?;
+    let changed = build.manifest.recipe.as_ref().is_some_and(|before| *before != sum);
+    if !(wanted.resume && changed) || wanted.create.anyway {
+        return Ok(());
+    }
+    let hint = "`--resume=anyway` goes on by the new one; steps that are done stay done";
+    Err(Error::refused("the recipe or the host's file has changed since this deploy was begun").hint(hint))
+}
+
+/// A deploy under way.
+struct Deploying<'a> {
+    context: &'a Context,
+    tree: &'a Tree,
+    settings: Settings,
+    seq: u64,
+    steps: Vec<StepRecord>,
+}
+
+impl Deploying<'_> {
+    fn run(&mut self, build: &mut Build) -> Result<Activation> {
+        let id = build.id().clone();
+        let resume =
+            || format!("`releasectl deploy --resume` goes on where it stopped; `releasectl log {id}` tells more");
+        if self.phase(build, Phase::Prepare).map_err(|error| error.or_hint(resume))? {
+            build.take_inventory()?;
+        }
+        let started = Instant::now();
+        alive(self.context, self.tree, &id)?;
+        let mut locked = self.context.lock_briefly(self.tree)?;
+        let activation = flip(self.context, &mut locked, Operation::Activate, &id, "deploy")?;
+        let done = record("activate", StepStatus::Done, started);
+        locked.deploy_step(self.seq, done.clone());
+        drop(locked);
+        self.steps.push(done);
+        self.phase(build, Phase::Finish).map_err(|error| {
+            let message = format!("release {id} is live, but {}", error.message);
+            Error { kind: Kind::NotConfirmed, message, ..error }.or_hint(resume)
+        })?;
+        Ok(activation)
+    }
+
+    /// Runs the steps of one phase that are not on record. Returns whether any was run.
+    fn phase(&mut self, build: &mut Build, phase: Phase) -> Result<bool> {
+        let wanted: Vec<_> = steps::of_phase(&self.settings, phase).cloned().collect();
+        let mut any = false;
+        for step in wanted.iter().filter(|step| !build.manifest.has_done(&step.name)).cloned().collect::<Vec<_>>() {
+            any = true;
+            let done = run_step(self.context, self.tree, build, &self.settings, &step, "deploy")?;
+            if let Ok(mut locked) = self.context.lock_briefly(self.tree) {
+                locked.deploy_step(self.seq, done.clone());
+            }
+            self.steps.push(done);
+        }
+        Ok(any)
+    }
+}
+
+/// Cleans after a deploy. The release is live: whatever goes wrong here is only told.
+fn tidy(context: &Context) -> Vec<String> {
+    match clean::run(context, &Clean::default()) {
         Ok(Outcome::Clean(cleaned)) => {
             cleaned.warnings.iter().for_each(|warning| context.stages.warn(warning));
             cleaned.removed.into_iter().map(|judged| judged.id).collect()
@@ -54,44 +191,11 @@ pub fn run(context: &Context, wanted: &Deploy) -> Result<Outcome> {
             context.stages.warn(&format!("the release is live, but cleaning failed: {}", error.message));
             Vec::new()
         }
-    };
-    steps.push(step("clean", started));
-    Ok(Outcome::Deploy(Deployed { activation: Activation { steps, ..activation }, removed }))
-}
-
-/// The release to go live: built now, gone on with, or built before. A lease that was taken for it is handed on.
-fn release(
-    context: &Context,
-    tree: &Tree,
-    wanted: &Deploy,
-) -> Result<(ReleaseId, Vec<StepRecord>, Option<crate::tree::Build>)> {
-    if let Some(target) = &wanted.release {
-        let id = target.resolve(tree)?;
-        tree.activatable(&id)?;
-        return Ok((id, Vec::new(), None));
     }
-    let mut create = wanted.create.clone();
-    if wanted.resume {
-        let entries = tree.entries()?;
-        let newest = entries.iter().rev().find_map(|entry| entry.manifest());
-        let newest =
-            newest.ok_or_else(|| Error::refused("there is no deploy to go on with").hint("leave out --resume"))?;
-        if newest.ready_at.is_some() {
-            return Ok((newest.id.clone(), Vec::new(), None));
-        }
-        create.resume = Some(Resume::Release(newest.id.clone()));
-    }
-    let build = create::build(context, tree, &create, "deploy")?;
-    Ok((build.id().clone(), build.manifest.steps.clone(), Some(build)))
 }
 
 fn another(tree: &Tree) -> Error {
     let path = tree.layout().root().to_owned();
-    LockError::Busy { path, holder: tree.state().identity().ok().and_then(|it| holder_of(it.inode)).map(Box::new) }
-        .into()
-}
-
-fn step(name: &str, started: Instant) -> StepRecord {
-    let seconds = (started.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
-    StepRecord { name: name.to_owned(), status: StepStatus::Done, seconds }
+    let holder = tree.state().identity().ok().and_then(|it| holder_of(it.inode)).map(Box::new);
+    LockError::Busy { path, holder }.into()
 }

@@ -63,7 +63,8 @@ pub(super) fn become_program(
     let name = program.name();
     let cause = program.replace();
     let kind = if cause.kind() == std::io::ErrorKind::NotFound { Kind::NotFound } else { Kind::NotExecutable };
-    Ok(Error::new(kind, format!("cannot run {name} in release {id}: {cause}")).hint("it is looked for in python_env first, then on PATH"))
+    Ok(Error::new(kind, format!("cannot run {name} in release {id}: {cause}"))
+        .hint("it is looked for in python_env first, then on PATH"))
 }
 
 /// A shared lease on a release that is still there.

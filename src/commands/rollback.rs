@@ -1,6 +1,7 @@
 //! `rollback`: makes the release live that was live before.
 
-use super::activate::{Activation, Expected, expect, flip};
+use super::activate::{Activation, Expected, alive, expect, flip};
+use super::hooks::{self, News, Turn};
 use super::{Context, Outcome, Target};
 use crate::error::{Error, Result};
 use crate::operation::Operation;
@@ -30,7 +31,14 @@ pub fn run(context: &Context, wanted: &Rollback) -> Result<Outcome> {
     let mut locked = context.lock(&tree)?;
     expect(&locked, wanted.expected.as_ref())?;
     let to = choose(&tree, wanted)?;
-    flip(context, &mut locked, Operation::Rollback, &to, "rollback").map(Outcome::Activate)
+    alive(context, &tree, &to)?;
+    let activation = flip(context, &mut locked, Operation::Rollback, &to, "rollback")?;
+    drop(locked);
+    if activation.changed {
+        let (from, to) = (activation.from.as_ref(), activation.to.as_ref());
+        hooks::tell(context, &tree, Turn::Rollback, News { operation: "rollback", from, to, error: None });
+    }
+    Ok(Outcome::Activate(activation))
 }
 
 /// Where to go: what was asked for, which must be ready and not bad, or what was live before.

@@ -8,7 +8,11 @@ pub fn run(context: &Context, target: &Target, name: &str) -> Result<Error> {
     inside::become_program(context, target, "task", |place, settings| {
         let unknown = || {
             let known: Vec<&str> = settings.task.keys().map(String::as_str).collect();
-            let hint = if known.is_empty() { "the recipe has none".to_owned() } else { format!("it has {}", known.join(", ")) };
+            let hint = if known.is_empty() {
+                "the recipe has none".to_owned()
+            } else {
+                format!("it has {}", known.join(", "))
+            };
             Error::refused(format!("the recipe has no task {name:?}")).hint(hint)
         };
         let task = settings.task.get(name).ok_or_else(unknown)?;

@@ -3,10 +3,13 @@
 
 use super::mirror::Mirror;
 use super::{Result, Site, SourceError, tar};
-use crate::directory::Dir;
+use crate::directory::{Dir, kind};
 use crate::stage::Stages;
 use crate::tools::{Program, Tools};
+use nix::sys::stat::SFlag;
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// How deep submodules may be nested.
@@ -94,6 +97,33 @@ impl Commit {
         Ok(())
     }
 
+    /// Removes every file of this commit, submodules included, from the release. What else is there stays, and so do
+    /// directories that are not empty then.
+    pub fn erase(&self, site: &Site<'_>) -> Result<()> {
+        self.erase_at(site.release, site, 0)
+    }
+
+    fn erase_at(&self, release: &Dir, site: &Site<'_>, depth: usize) -> Result<()> {
+        let mirror = Mirror::open(site.mirrors, &self.location, site.tools)?;
+        let tree = mirror.git(["ls-tree", "-r", "-z", "--name-only", "--full-tree", &self.hash]).capture()?;
+        let submodules = if self.submodules && depth < DEEPEST { self.submodules(&mirror)? } else { Vec::new() };
+        drop(mirror);
+        for (path, module) in submodules {
+            if let Ok(inner) = release.open_below(&path) {
+                module.erase_at(&inner, site, depth + 1)?;
+            }
+        }
+        for name in tree.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+            let path = Path::new(OsStr::from_bytes(name));
+            let Ok(parent) = release.open_below(path.parent().unwrap_or(Path::new(""))) else { continue };
+            let name = path.file_name().unwrap_or_default();
+            if parent.stat(name)?.is_some_and(|stat| kind(&stat) != SFlag::S_IFDIR) {
+                parent.unlink(name)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The submodules of this commit: where each belongs, and which commit of what it is.
     fn submodules(&self, mirror: &Mirror<'_>) -> Result<Vec<(PathBuf, Self)>> {
         let blob = format!("{}:.gitmodules", self.hash);
@@ -157,10 +187,9 @@ pub(super) fn without_password(location: &str) -> String {
 
 /// `160000 commit <hash>\t<path>`
 fn gitlink(line: &[u8]) -> Option<(String, PathBuf)> {
-    use std::os::unix::ffi::OsStrExt;
     let at = line.iter().position(|byte| *byte == b'\t')?;
     let mut fields = std::str::from_utf8(&line[..at]).ok()?.split(' ');
-    let path = Path::new(std::ffi::OsStr::from_bytes(&line[at + 1..])).to_owned();
+    let path = Path::new(OsStr::from_bytes(&line[at + 1..])).to_owned();
     (fields.next() == Some("160000")).then(|| Some((fields.nth(1)?.to_owned(), path)))?
 }
 

@@ -3,7 +3,7 @@
 use super::locked::with_room;
 use super::{LockedTree, Result, Tree, TreeError, inventory};
 use crate::clock::Timestamp;
-use crate::directory::{Dir, PathError};
+use crate::directory::{Dir, Identity, PathError};
 use crate::layout::{BUILD_LOG, INVENTORY, MANIFEST, STATE};
 use crate::lock::{Lease, LockError};
 use crate::operation::{Begin, Operation, Outcome};
@@ -11,8 +11,10 @@ use crate::pin::Pin;
 use crate::release::{Manifest, Origin, ReleaseId, StepRecord};
 use crate::removal;
 use crate::sealed::seal;
+use crate::transfer::copy_tree;
 use std::ffi::OsStr;
 use std::fs::File;
+use std::path::Path;
 use std::time::Instant;
 
 /// What a new release is to be.
@@ -172,6 +174,17 @@ impl Build {
     pub fn take_inventory(&mut self) -> Result<()> {
         let total = inventory::write(&self.dir, &self.state, INVENTORY)?;
         (self.manifest.entries, self.manifest.bytes) = (total.entries, total.bytes);
+        Ok(())
+    }
+
+    /// Copies everything of another release but its records, its pins and its directory `without`.
+    pub fn copy_from(&self, other: &Dir, without: Option<&Path>, tell: &mut dyn FnMut(u64)) -> Result<()> {
+        let mut leave_out: Vec<Identity> = other.stat(STATE)?.as_ref().map(Identity::from).into_iter().collect();
+        leave_out.extend(without.and_then(|path| other.open_below(path).ok()?.identity().ok()));
+        copy_tree(other, &self.dir, &leave_out, &mut |copied| tell(copied.entries))?;
+        for name in self.dir.names()?.iter().filter(|name| !inventory::is_code(name) && *name != STATE) {
+            self.dir.unlink(name)?;
+        }
         Ok(())
     }
 

@@ -35,6 +35,11 @@ pub struct Difference {
 }
 
 impl Difference {
+    /// Whether everything that was recorded is still there as it was, whatever has come since.
+    pub fn keeps_what_was(&self) -> bool {
+        self.changed.is_empty() && self.missing.is_empty()
+    }
+
     /// Whether nothing differs.
     pub fn is_empty(&self) -> bool {
         self.changed.is_empty() && self.missing.is_empty() && self.added.is_empty()

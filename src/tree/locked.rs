@@ -213,7 +213,8 @@ impl LockedTree<'_> {
     /// Records that a deploy of `id` begins. Durable on return; returns its number.
     pub fn deploy_begins(&mut self, id: &ReleaseId) -> Result<u64> {
         let (by, from, to) = (self.actor.by.clone(), self.standing.live.clone(), Some(id.clone()));
-        let begin = Begin { operation: Operation::Deploy, by, from, to, chain: None, releases: Vec::new(), cause: None };
+        let begin =
+            Begin { operation: Operation::Deploy, by, from, to, chain: None, releases: Vec::new(), cause: None };
         self.begin(&begin)
     }
 

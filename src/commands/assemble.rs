@@ -1,0 +1,179 @@
+//! What a build does, in order: source, shared links, what is carried over, python_env, the recipe's steps of phase
+//! "create". Each is recorded when it is over and skipped on resume while that is still true.
+
+use super::create::{Create, note};
+use super::inside::workplace;
+use super::tee::Tee;
+use super::{Context, programs};
+use crate::directory::Dir;
+use crate::error::{Error, Result};
+use crate::layout::{CACHE, MIRROR};
+use crate::python::{self, Order};
+use crate::recipe::{Phase, Settings};
+use crate::release::{StepRecord, StepStatus};
+use crate::sharing;
+use crate::source::{self, Ready, Site};
+use crate::steps;
+use crate::tree::{Build, Tree, compare};
+use std::time::Instant;
+
+/// Does everything that is not on record, and commits the build.
+pub(super) fn run(context: &Context, tree: &Tree, build: &mut Build, ready: &Ready, wanted: &Create) -> Result<()> {
+    bring_source(context, tree, build, ready)?;
+    let settings = context.config.with_recipe(build.dir())?;
+    check_recipe(context, build, wanted.anyway)?;
+    let live = live_release(tree)?;
+    share(context, tree, build, &settings, live.as_ref())?;
+    if !wanted.no_python {
+        make_python(context, tree, build, &settings)?;
+    }
+    run_steps(context, tree, build, &settings)?;
+    commit(context, build)
+}
+
+/// Commits a build: what is there is on the disk, and the release is ready.
+pub(super) fn commit(context: &Context, build: &mut Build) -> Result<()> {
+    context.stages.begin("sync", None);
+    let committed = build.ready(context.actor.clock.now());
+    context.stages.end();
+    Ok(committed?)
+}
+
+/// Brings the code in, unless it is there, file by file, from the same commit.
+fn bring_source(context: &Context, tree: &Tree, build: &mut Build, ready: &Ready) -> Result<()> {
+    let still = build.manifest.has_done("source") && compare(build.dir())?.is_some_and(|found| found.keeps_what_was());
+    if still {
+        return Ok(());
+    }
+    let origin = &build.manifest.origin;
+    note(build, &format!("source {} {}", origin.location, origin.revision.as_deref().unwrap_or_default()));
+    build.forget(|_| true)?;
+    build.empty()?;
+    let started = Instant::now();
+    let mirrors = tree.state().ensure_dir(MIRROR, 0o700)?;
+    let (release, tools, stages) = (build.dir(), &context.tools, &*context.stages);
+    source::bring(ready, &Site { release, mirrors: &mirrors, tree: tree.root().identity()?, tools, stages })?;
+    let done = record("source", StepStatus::Done, started);
+    if is_all(context, build.dir())? {
+        // Nothing else is to be done: the commit of the whole build makes this durable too.
+        build.manifest.steps.push(done);
+        return Ok(());
+    }
+    build.take_inventory()?;
+    Ok(build.record(done)?)
+}
+
+/// Whether a build is over once its code is there.
+fn is_all(context: &Context, release: &Dir) -> Result<bool> {
+    let settings = context.config.with_recipe(release)?;
+    let shared = &settings.shared;
+    let alone =
+        shared.dirs.is_empty() && shared.files.is_empty() && shared.carry.is_empty() && settings.step.is_empty();
+    Ok(alone && python::plan(release, &settings.python)?.is_none())
+}
+
+/// A build that is resumed must go on by the recipe it began with.
+fn check_recipe(context: &Context, build: &mut Build, anyway: bool) -> Result<()> {
+    let sum = context.config.sum(build.dir())?;
+    let before = build.manifest.recipe.replace(sum.clone());
+    match before {
+        Some(before) if before != sum && !anyway => {
+            build.manifest.recipe = Some(before);
+            let hint = "`--resume=anyway` goes on by the new one; steps that are done stay done";
+            Err(Error::refused("the recipe or the host's file has changed since this release was begun").hint(hint))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn live_release(tree: &Tree) -> Result<Option<Dir>> {
+    let live = tree.live()?;
+    Ok(live.id().map(|id| tree.open_release(id)).transpose()?)
+}
+
+fn share(context: &Context, tree: &Tree, build: &mut Build, settings: &Settings, live: Option<&Dir>) -> Result<()> {
+    let table = &settings.shared;
+    if !(table.dirs.is_empty() && table.files.is_empty()) {
+        sharing::link(table, tree.root(), build.dir())?;
+    }
+    let Some(live) = live.filter(|_| !table.carry.is_empty() && !build.manifest.has_done("carry")) else {
+        return Ok(());
+    };
+    let started = Instant::now();
+    context.stages.begin("carry", None);
+    let carried = sharing::carry(table, live, build.dir(), &mut |done| context.stages.advance(done));
+    context.stages.end();
+    carried?;
+    Ok(build.record(record("carry", StepStatus::Done, started))?)
+}
+
+/// Makes python_env. What is on record is checked again: the environment itself knows whether it is whole.
+pub(super) fn make_python(context: &Context, tree: &Tree, build: &mut Build, settings: &Settings) -> Result<()> {
+    let Some(plan) = python::plan(build.dir(), &settings.python)? else { return Ok(()) };
+    let started = Instant::now();
+    let cache = tree.state().ensure_dir(CACHE, 0o700)?;
+    let previous = earlier(tree, build)?;
+    context.stages.begin("python", None);
+    let mut tee = Tee::new(context, build);
+    let (release, tools, cache) = (build.dir(), &context.tools, cache.path());
+    let order = Order { plan: &plan, release, previous: &previous, cache, tools };
+    let made = python::build(&order, &mut |bytes| tee.write(bytes));
+    context.stages.end();
+    let made = made?;
+    note(build, &format!("python {} {:?} by {:?}, {} packages", made.python, made.made, made.installer, made.packages));
+    build.manifest.python = Some(made);
+    Ok(build.record(record("python", StepStatus::Done, started))?)
+}
+
+/// Releases whose environment may serve again: the live one, then the newest others.
+fn earlier(tree: &Tree, build: &Build) -> Result<Vec<Dir>> {
+    let live = tree.live()?;
+    let entries = tree.entries()?;
+    let others = entries.iter().rev().filter_map(|entry| entry.manifest()).filter(|manifest| manifest.python.is_some());
+    let ids = live.id().into_iter().chain(others.map(|manifest| &manifest.id).filter(|id| Some(*id) != live.id()));
+    let ids = ids.filter(|id| *id != build.id()).take(3);
+    Ok(ids.filter_map(|id| tree.open_release(id).ok()).collect())
+}
+
+fn run_steps(context: &Context, tree: &Tree, build: &mut Build, settings: &Settings) -> Result<()> {
+    let wanted: Vec<_> = steps::of_phase(settings, Phase::Create).cloned().collect();
+    for step in wanted.iter().filter(|step| !build.manifest.has_done(&step.name)).cloned().collect::<Vec<_>>() {
+        run_step(context, tree, build, settings, &step, "create")?;
+    }
+    Ok(())
+}
+
+/// Runs one step of the recipe on the release being built or deployed, and records it. A failed one is on record too.
+pub(super) fn run_step(
+    context: &Context,
+    tree: &Tree,
+    build: &mut Build,
+    settings: &Settings,
+    step: &crate::recipe::Step,
+    operation: &str,
+) -> Result<StepRecord> {
+    let started = Instant::now();
+    let place = workplace(context, tree, &build.manifest, settings, operation)?;
+    note(build, &format!("step {}", step.name));
+    context.stages.begin(&format!("step {}", step.name), None);
+    let mut programs = programs::of(context, tree, settings);
+    let mut tee = Tee::new(context, build);
+    let outcome = steps::run(step, &place, &mut programs, &mut |bytes| tee.write(bytes));
+    context.stages.end();
+    match outcome {
+        Ok(done) => {
+            build.record(done.clone())?;
+            Ok(done)
+        }
+        Err(error) => {
+            build.record(record(&step.name, StepStatus::Failed, started))?;
+            Err(error.into())
+        }
+    }
+}
+
+/// The record of something that began at `started` and is over now.
+pub(super) fn record(name: &str, status: StepStatus, started: Instant) -> StepRecord {
+    let seconds = (started.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
+    StepRecord { name: name.to_owned(), status, seconds }
+}

@@ -1,0 +1,147 @@
+//! `hotfix`: a release like the live one with only the code changed, made live.
+
+use super::activate::{alive, flip};
+use super::assemble::{commit, make_python, record};
+use super::create::{conclude, note, preflight};
+use super::{Context, Outcome, Target};
+use crate::error::{Error, Kind, Result};
+use crate::layout::MIRROR;
+use crate::operation::Operation;
+use crate::release::{Manifest, Origin, ReleaseId, SourceKind, StepStatus};
+use crate::source::{self, Commit, Ready, Site};
+use crate::tree::{Build, Reservation, Tree};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// The longest a patch may take.
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// How the code changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// To what it is at a branch, tag or commit.
+    Ref(String),
+    /// By a patch.
+    Patch {
+        /// The file.
+        file: PathBuf,
+        /// Whether it is undone.
+        reverse: bool,
+    },
+}
+
+/// Makes the release and activates it. It is rolled back like any other.
+pub fn run(context: &Context, change: &Change) -> Result<Outcome> {
+    let tree = context.tree()?;
+    let live = Target::Current.resolve(&tree)?;
+    let base = tree.activatable(&live)?;
+    preflight(&tree)?;
+    let (fix, origin) = prepare(context, &tree, &base, change)?;
+    let mut locked = context.lock_briefly(&tree)?;
+    let reserved = locked.reserve(Reservation { id: None, origin, pin: None, cause: Some("hotfix".to_owned()) });
+    context.tell(&mut locked);
+    drop(locked);
+    let mut build = reserved?;
+    let outcome = make(context, &tree, &mut build, &base, &fix);
+    let outcome = outcome.map_err(|error| error.or_hint(|| "`releasectl clean` removes what is there".to_owned()));
+    conclude(context, &tree, &mut build, outcome)?;
+    alive(context, &tree, build.id())?;
+    let mut locked = context.lock_briefly(&tree)?;
+    refuse_moved(&locked.standing().live, &live)?;
+    let activation = flip(context, &mut locked, Operation::Activate, build.id(), "hotfix")?;
+    Ok(Outcome::Activate(super::activate::Activation { steps: build.manifest.steps.clone(), ..activation }))
+}
+
+/// A change that can be made.
+enum Fix {
+    /// The files of the first commit go, those of the second come.
+    Commits(Commit, Commit),
+    /// The whole of a patch, and whether it is undone.
+    Patch(String, bool),
+}
+
+/// Fetches or reads what is needed before anything is made.
+fn prepare(context: &Context, tree: &Tree, base: &Manifest, change: &Change) -> Result<(Fix, Origin)> {
+    match change {
+        Change::Ref(reference) => {
+            let (SourceKind::Git, Some(hash)) = (base.origin.kind, &base.origin.revision) else {
+                let message = format!("release {} was not built from git", base.id);
+                return Err(Error::refused(message).hint("`hotfix --patch FILE` changes any release"));
+            };
+            let location = &base.origin.location;
+            let submodules = context.config.settings.source.submodules.unwrap_or(true);
+            let mirrors = tree.state().open_dir(MIRROR)?;
+            let (tools, stages) = (&context.tools, &*context.stages);
+            let new = source::fetch(&mirrors, location, Some(reference), submodules, tools, stages)?;
+            let old = Commit { location: location.clone(), hash: hash.clone(), submodules };
+            let revision = Some(new.hash.clone());
+            let origin = Origin { r#ref: Some(reference.clone()), revision, ..base.origin.clone() };
+            Ok((Fix::Commits(old, new), origin))
+        }
+        Change::Patch { file, reverse } => {
+            let unreadable = |cause: std::io::Error| {
+                Error::refused(format!("cannot read the patch {}: {cause}", file.display())).hint("name a file")
+            };
+            let text = std::fs::read_to_string(file).map_err(unreadable)?;
+            let named = file.file_name().unwrap_or_default().to_string_lossy();
+            let verb = if *reverse { "without" } else { "with" };
+            let location = tree.layout().release(&base.id).display().to_string();
+            let reference = Some(format!("{} {verb} {named}", base.id));
+            let origin = Origin { kind: SourceKind::Dir, location, r#ref: reference, revision: None };
+            Ok((Fix::Patch(text, *reverse), origin))
+        }
+    }
+}
+
+/// The live release's code and generated files, changed; a python_env that is right at its new path.
+fn make(context: &Context, tree: &Tree, build: &mut Build, base: &Manifest, fix: &Fix) -> Result<()> {
+    let started = Instant::now();
+    let live = tree.open_release(&base.id)?;
+    let python = base.python.as_ref().map(|python| python.directory.as_path());
+    note(build, &format!("hotfix of {}", base.id));
+    context.stages.begin("copy", None);
+    let copied = build.copy_from(&live, python, &mut |done| context.stages.advance(done));
+    context.stages.end();
+    copied?;
+    match fix {
+        Fix::Commits(old, new) => {
+            let mirrors = tree.state().open_dir(MIRROR)?;
+            let (release, tools, stages) = (build.dir(), &context.tools, &*context.stages);
+            let site = Site { release, mirrors: &mirrors, tree: tree.root().identity()?, tools, stages };
+            old.erase(&site)?;
+            source::bring(&Ready::Commit(new.clone()), &site)?;
+        }
+        Fix::Patch(text, reverse) => patch(context, build.dir().path(), text, *reverse)?,
+    }
+    build.manifest.steps.push(record("source", StepStatus::Done, started));
+    let settings = context.config.with_recipe(build.dir())?;
+    if base.python.is_some() {
+        make_python(context, tree, build, &settings)?;
+    }
+    commit(context, build)
+}
+
+/// Applies a patch whole or not at all. git must not take the release for a part of a repository around it.
+fn patch(context: &Context, release: &Path, text: &str, reverse: bool) -> Result<()> {
+    let program = context.tools.program("git").dir(release).limit(LIMIT);
+    let above = release.parent().unwrap_or(release);
+    let program = program.env("GIT_CEILING_DIRECTORIES", above);
+    let program = program.args(["apply", "--whitespace=nowarn"]).args(reverse.then_some("--reverse")).args(["-"]);
+    let program = program.input_text(text).map_err(|cause| Error::new(Kind::Failed, cause.to_string()))?;
+    let mut said = Vec::new();
+    let applied = program.run(&mut |bytes| {
+        said.extend_from_slice(bytes);
+        Ok(())
+    });
+    applied
+        .map_err(|error| Error::from(error).hint("the patch does not fit the live release; nothing live has changed"))
+}
+
+/// A hotfix of what is not live any more would undo somebody else's work.
+fn refuse_moved(live: &Option<ReleaseId>, base: &ReleaseId) -> Result<()> {
+    if live.as_ref() == Some(base) {
+        return Ok(());
+    }
+    let message = format!("another release than {base} went live while the hotfix was built; it was not activated");
+    Err(Error::refused(message).hint("make the hotfix again, from what is live now"))
+}

@@ -1,0 +1,194 @@
+//! A release's virtual environment: built at its final path with uv or pip, or linked from an earlier release that
+//! asked for the same, and never half there: its record is written last.
+//!
+//! Reading order: `requirements` says what is asked for, `interpreter` with which Python, `uv` and `pip` build,
+//! `bytecode` compiles, `seal` remembers what came out, `reuse` links it into the next release.
+
+mod bytecode;
+mod error;
+mod interpreter;
+mod local;
+mod lockfile;
+mod pip;
+mod record;
+mod requirements;
+mod reuse;
+mod rewrite;
+mod seal;
+mod uv;
+mod walk;
+
+pub use error::PythonError;
+pub use requirements::{Kind, Plan, plan};
+
+pub use crate::environment::{Environment, Installer, Made};
+
+use crate::directory::{Dir, PathError, kind};
+use crate::removal;
+use crate::tools::{ToolError, Tools};
+use interpreter::Interpreter;
+use nix::sys::stat::SFlag;
+use record::Record;
+use reuse::Obstacle;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Shorthand of this module.
+pub type Result<T, E = PythonError> = std::result::Result<T, E>;
+/// Where everything that is printed goes, as it comes. An error of it ends the program that runs.
+pub type Sink<'a> = dyn FnMut(&[u8]) -> io::Result<()> + 'a;
+
+/// The longest that one program of a build may run.
+const PATIENCE: Duration = Duration::from_secs(2 * 3600);
+
+/// What an environment is built from and for.
+#[derive(Debug)]
+pub struct Order<'a> {
+    /// What it is to hold.
+    pub plan: &'a Plan,
+    /// The release it is for, opened by its final path.
+    pub release: &'a Dir,
+    /// Releases whose environment may serve again, the best first.
+    pub previous: &'a [Dir],
+    /// A directory for the installers' caches; to be linked from it must lie on the release's file system.
+    pub cache: &'a Path,
+    /// What programs start with.
+    pub tools: &'a Tools,
+}
+
+/// Makes the environment `order` asks for. One that is already there, finished for the same digest and interpreter, and
+/// alive, is left as it is; an unfinished one is removed first. Not durable on return, except for the record.
+pub fn build(order: &Order<'_>, sink: &mut Sink<'_>) -> Result<Environment> {
+    let interpreter = Interpreter::find(order.tools, order.plan.version.as_deref())?;
+    let recorded = Record::read(order.release)?;
+    if let Some(environment) = recorded.as_ref().and_then(|record| standing(order, &interpreter, record)) {
+        return Ok(environment);
+    }
+    clear(order, recorded.as_ref())?;
+    Record::begin(order.release, order.plan)?;
+    let mut because = None;
+    for previous in order.previous {
+        match reuse::link(order, &interpreter, previous, sink) {
+            Ok(record) => return record.finish(order.release),
+            Err(Obstacle::Failed(error)) => return Err(error),
+            Err(Obstacle::Unfit(why)) => {
+                let why = format!("{}: {why}", name_of(previous));
+                say(sink, &format!("{} is built afresh; {why}\n", order.plan.directory.display()))?;
+                because.get_or_insert(why);
+                remove(order)?;
+            }
+        }
+    }
+    let mut record = afresh(order, &interpreter, sink)?;
+    record.environment.because = because;
+    record.finish(order.release)
+}
+
+/// Runs the environment's interpreter once, for ten seconds at most, and returns its version. An error if it does not
+/// run, is not the one of this directory any more, or no longer sees the packages that are installed here.
+pub fn alive(tools: &Tools, environment: &Path) -> Result<String> {
+    interpreter::look_around(tools, environment).map(|seen| seen.version)
+}
+
+/// What is recorded and still there, if it is what is asked for.
+fn standing(order: &Order<'_>, interpreter: &Interpreter, record: &Record) -> Option<Environment> {
+    let asked = record.answers(order.plan, interpreter) && record.is_of(order.release);
+    (asked && alive(order.tools, &path_of(order)).is_ok()).then(|| record.environment.clone())
+}
+
+/// Installs everything, compiles it and takes its seal.
+fn afresh(order: &Order<'_>, interpreter: &Interpreter, sink: &mut Sink<'_>) -> Result<Record> {
+    make_parent(order)?;
+    let environment = path_of(order);
+    let installer = match order.tools.find("uv") {
+        Some(_) => {
+            uv::install(order, interpreter, &environment, sink)?;
+            Installer::Uv
+        }
+        None => {
+            pip::install(order, interpreter, &environment, sink)?;
+            Installer::Pip
+        }
+    };
+    let dir = order.release.open_below(&order.plan.directory)?;
+    let uncompiled = bytecode::adopt(&dir, interpreter, &earlier(order))?;
+    bytecode::compile(order.tools, &dir, &uncompiled, sink)?;
+    let seen = interpreter::look_around(order.tools, &environment)?;
+    let seal = match &order.plan.bound {
+        None => seal::take(&dir, order.release, installer == Installer::Uv && !order.plan.local)?,
+        Some(_) => None,
+    };
+    let environment = Environment {
+        directory: order.plan.directory.clone(),
+        python: interpreter.version.clone(),
+        interpreter: interpreter.file.clone(),
+        digest: order.plan.digest.clone(),
+        made: Made::Built,
+        installer,
+        from: None,
+        because: None,
+        packages: seen.distributions.len(),
+    };
+    Ok(Record { finished: true, release: order.release.path().to_owned(), environment, seal })
+}
+
+/// The environments of the earlier releases that can be opened.
+fn earlier(order: &Order<'_>) -> Vec<Dir> {
+    order.previous.iter().filter_map(|release| release.open_below(&order.plan.directory).ok()).collect()
+}
+
+/// Removes what stands where the environment belongs, if it is a virtual environment or an unfinished one of ours.
+fn clear(order: &Order<'_>, recorded: Option<&Record>) -> Result<()> {
+    let (above, name) = split(&order.plan.directory)?;
+    let Ok(parent) = order.release.open_below(above) else { return Ok(()) };
+    let Some(stat) = parent.stat(name)? else { return Ok(()) };
+    let ours = recorded.is_some_and(|record| record.environment.directory == order.plan.directory);
+    let environment = kind(&stat) == SFlag::S_IFDIR && parent.open_dir(name)?.stat("pyvenv.cfg")?.is_some();
+    if kind(&stat) != SFlag::S_IFDIR || !(ours || environment) {
+        return Err(PythonError::Occupied { path: path_of(order) });
+    }
+    remove(order)
+}
+
+/// Removes the environment's directory, whatever it holds.
+fn remove(order: &Order<'_>) -> Result<()> {
+    let (above, name) = split(&order.plan.directory)?;
+    let parent = order.release.open_below(above)?;
+    if parent.stat(name)?.is_none() {
+        return Ok(());
+    }
+    let removed = removal::delete(&parent, name.as_ref(), &|_| {});
+    removed.left.into_iter().next().map_or(Ok(()), |error| Err(error.into()))
+}
+
+/// Makes the directories above the environment.
+fn make_parent(order: &Order<'_>) -> Result<Dir> {
+    let (above, _) = split(&order.plan.directory)?;
+    let mut at = order.release.duplicate()?;
+    for part in above {
+        at = at.ensure_dir(part, 0o755)?;
+    }
+    Ok(at)
+}
+
+/// The environment's final path.
+fn path_of(order: &Order<'_>) -> PathBuf {
+    order.release.path().join(&order.plan.directory)
+}
+
+/// A relative path as the directory it is in and its name there.
+fn split(path: &Path) -> Result<(&Path, &std::ffi::OsStr)> {
+    let parts = path.parent().zip(path.file_name());
+    parts.ok_or_else(|| PathError::new("open", path, io::Error::from(io::ErrorKind::InvalidInput)).into())
+}
+
+/// The name of a release, as messages give it.
+fn name_of(release: &Dir) -> String {
+    release.path().file_name().unwrap_or(release.path().as_os_str()).to_string_lossy().into_owned()
+}
+
+/// Says something of our own in between what the programs print.
+fn say(sink: &mut Sink<'_>, text: &str) -> Result<()> {
+    sink(text.as_bytes()).map_err(|cause| ToolError::Output { program: "the build".into(), cause }.into())
+}

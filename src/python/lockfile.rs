@@ -1,0 +1,203 @@
+//! `uv.lock`, `pylock.toml` and `pyproject.toml`: what in them concerns files of the release, and a lock as requirements.
+
+use super::local::{Asked, Place, locate, read};
+use super::{PythonError, Result};
+use crate::directory::Dir;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use toml::{Table, Value};
+
+/// Build backends that make an editable install from `pyproject.toml` alone, if it has nothing of [`BUILDS`].
+const PLAIN_BACKENDS: [&str; 6] = [
+    "setuptools.build_meta",
+    "hatchling.build",
+    "flit_core.buildapi",
+    "uv_build",
+    "poetry.core.masonry.api",
+    "pdm.backend",
+];
+/// Tables by which those backends run code of the project, or build extensions.
+const BUILDS: [&[&str]; 7] = [
+    &["tool", "setuptools", "ext-modules"],
+    &["tool", "setuptools", "cmdclass"],
+    &["tool", "setuptools_scm"],
+    &["tool", "hatch", "build", "hooks"],
+    &["tool", "hatch", "build", "targets", "wheel", "hooks"],
+    &["tool", "poetry", "build"],
+    &["tool", "pdm", "build"],
+];
+
+/// Takes in a uv project: its lock, its `pyproject.toml`, and what else of the release they install.
+pub(super) fn uv_lock(asked: &mut Asked<'_>, file: &Path) -> Result<()> {
+    let (path, lock) = open(asked, file)?;
+    let project = path.parent().unwrap_or(Path::new("")).to_owned();
+    asked.file("pyproject", &project.join("pyproject.toml"))?;
+    for package in packages(&lock, "package") {
+        let Some(source) = package.get("source").and_then(Value::as_table) else { continue };
+        let of = |key: &str| source.get(key).and_then(Value::as_str);
+        if let Some(at) = of("editable") {
+            asked.local(&project.join(at), true, &path)?;
+        } else if let Some(at) = of("virtual") {
+            if let Place::Inside(at) = locate(asked.release, &project.join(at).join("pyproject.toml"))? {
+                asked.file("pyproject", &at)?;
+            }
+        } else if let Some(at) = of("directory").or_else(|| of("path")) {
+            asked.local(&project.join(at), false, &path)?;
+        } else if let Some(at) = of("registry").filter(|at| !at.contains("://")) {
+            match locate(asked.release, &project.join(at))? {
+                Place::Inside(house) => asked.wheels(&house)?,
+                _ => asked.bind(format!("{} looks for packages in {at}", path.display())),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Takes in a lock as PEP 751 defines it, and the files of the release it names.
+pub(super) fn pylock(asked: &mut Asked<'_>, file: &Path) -> Result<()> {
+    let (path, lock) = open(asked, file)?;
+    let above = path.parent().unwrap_or(Path::new("")).to_owned();
+    for package in packages(&lock, "packages") {
+        let at = |key: &str| package.get(key).and_then(|source| source.get("path")?.as_str());
+        if let Some(directory) = at("directory") {
+            let editable = package.get("directory").and_then(|d| d.get("editable")?.as_bool()).unwrap_or(false);
+            asked.local(&above.join(directory), editable, &path)?;
+        }
+        let wheels = package.get("wheels").and_then(Value::as_array).into_iter().flatten();
+        let wheels = wheels.filter_map(|wheel| wheel.get("path")?.as_str());
+        for named in [at("archive"), at("sdist"), at("vcs")].into_iter().flatten().chain(wheels) {
+            asked.local(&above.join(named), false, &path)?;
+        }
+    }
+    Ok(())
+}
+
+/// A pylock as requirements with hashes, for installers and wheelhouses that know no such files: what comes from an
+/// index, by name, version, marker and hashes. `Err` says in words what cannot be put that way.
+pub(super) fn as_requirements(release: &Dir, file: &Path) -> Result<Result<String, String>> {
+    let Place::Inside(path) = locate(release, file)? else {
+        return Err(PythonError::Outside { path: file.to_owned() });
+    };
+    let bytes = read(release, &path)?.unwrap_or_default();
+    let lock = parse(&path, &bytes)?;
+    let lines = packages(&lock, "packages").map(requirement).collect::<Result<Vec<_>, _>>();
+    Ok(lines.map(|lines| lines.concat()))
+}
+
+/// One package of a pylock as a requirement.
+fn requirement(package: &Table) -> Result<String, String> {
+    let of = |key: &str| package.get(key).and_then(Value::as_str);
+    let name = of("name").ok_or("it holds a package without a name")?;
+    let version = of("version").ok_or_else(|| format!("{name} has no version"))?;
+    let mut line = format!("{name}=={version}");
+    if let Some(marker) = of("marker") {
+        if marker.contains("extras") || marker.contains("dependency_groups") {
+            return Err(format!("{name} depends on extras or dependency groups"));
+        }
+        let _ = write!(line, " ; {marker}");
+    }
+    let wheels = package.get("wheels").and_then(Value::as_array).into_iter().flatten();
+    let hashes = wheels.chain(package.get("sdist")).filter_map(|file| file.get("hashes")?.get("sha256")?.as_str());
+    let mut any = false;
+    for hash in hashes {
+        any = true;
+        let _ = write!(line, " \\\n    --hash=sha256:{hash}");
+    }
+    line.push('\n');
+    if any { Ok(line) } else { Err(format!("{name} is not from an index, or has no sha256")) }
+}
+
+/// Whether the project in the located directory is installed editable by what its `pyproject.toml` says and nothing
+/// else: no `setup.py`, nothing dynamic, no extension, no build hook. That file is taken in.
+pub(super) fn says_everything(asked: &mut Asked<'_>, directory: &Path) -> Result<bool> {
+    let dir = asked.release.open_below(directory)?;
+    if dir.stat("setup.py")?.is_some() || dir.stat("setup.cfg")?.is_some() || dir.stat("pyproject.toml")?.is_none() {
+        return Ok(false);
+    }
+    let path = directory.join("pyproject.toml");
+    let bytes = asked.file("project", &path)?;
+    Ok(is_plain(&parse(&path, &bytes)?))
+}
+
+fn is_plain(project: &Table) -> bool {
+    let backend = at(project, &["build-system", "build-backend"]).and_then(Value::as_str);
+    let own = at(project, &["build-system", "backend-path"]).is_some();
+    let dynamic = at(project, &["project", "dynamic"]).and_then(Value::as_array).is_some_and(|names| !names.is_empty());
+    let named = at(project, &["project", "name"]).is_some();
+    let builds = BUILDS.iter().any(|path| at(project, path).is_some());
+    named && !own && !dynamic && !builds && backend.is_some_and(|backend| PLAIN_BACKENDS.contains(&backend))
+}
+
+/// What the release's `pyproject.toml` tells uv; `None` if it tells it nothing. Not a format: only good for comparing.
+pub(super) fn tool_uv(release: &Dir) -> Result<Option<String>> {
+    let path = PathBuf::from("pyproject.toml");
+    let Place::Inside(path) = locate(release, &path)? else { return Ok(None) };
+    let Some(bytes) = read(release, &path)? else { return Ok(None) };
+    let project = parse(&path, &bytes)?;
+    Ok(at(&project, &["tool", "uv"]).map(|settings| format!("{settings:?}")))
+}
+
+fn open(asked: &mut Asked<'_>, file: &Path) -> Result<(PathBuf, Table)> {
+    let path = match locate(asked.release, file)? {
+        Place::Inside(path) => path,
+        Place::Outside => return Err(PythonError::Outside { path: file.to_owned() }),
+        Place::Absent => return Err(PythonError::Missing { path: file.to_owned(), named_by: None }),
+    };
+    let bytes = asked.file("lock", &path)?;
+    let lock = parse(&path, &bytes)?;
+    Ok((path, lock))
+}
+
+fn parse(path: &Path, bytes: &[u8]) -> Result<Table> {
+    let wrong = |cause: String| PythonError::Malformed { path: path.to_owned(), cause };
+    let text = std::str::from_utf8(bytes).map_err(|e| wrong(e.to_string()))?;
+    text.parse().map_err(|e: toml::de::Error| wrong(e.message().to_owned()))
+}
+
+fn packages<'t>(lock: &'t Table, key: &str) -> impl Iterator<Item = &'t Table> {
+    lock.get(key).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_table)
+}
+
+fn at<'t>(table: &'t Table, path: &[&str]) -> Option<&'t Value> {
+    let (first, rest) = path.split_first()?;
+    rest.iter().try_fold(table.get(*first)?, |value, key| value.get(*key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(text: &str) -> Table {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn an_editable_project_is_plain_only_if_its_file_says_everything() {
+        let plain = "[project]\nname = 'x'\nversion = '1'\n[build-system]\nbuild-backend = 'hatchling.build'\n";
+        assert!(is_plain(&table(plain)));
+        assert!(!is_plain(&table("[project]\nname = 'x'\nversion = '1'\n")), "the default backend may run setup.py");
+        assert!(!is_plain(&table(&format!("{plain}[tool.hatch.build.hooks.vcs]\n"))));
+        assert!(!is_plain(&table(&plain.replace("version = '1'", "dynamic = ['version']"))));
+        assert!(!is_plain(&table(&plain.replace("hatchling.build", "maturin"))));
+    }
+
+    #[test]
+    fn a_pylock_becomes_requirements_with_hashes() {
+        let lock = table(
+            "[[packages]]\nname = 'six'\nversion = '1.16.0'\nmarker = \"python_version > '3'\"\n\
+             sdist = { url = 'https://e/six.tar.gz', hashes = { sha256 = 'aa' } }\n\
+             wheels = [{ url = 'https://e/six.whl', hashes = { sha256 = 'bb' } }]\n",
+        );
+        let lines: Vec<_> = packages(&lock, "packages").map(requirement).collect();
+        let wanted = "six==1.16.0 ; python_version > '3' \\\n    --hash=sha256:bb \\\n    --hash=sha256:aa\n";
+        assert_eq!(lines, [Ok(wanted.to_owned())]);
+    }
+
+    #[test]
+    fn what_a_requirement_cannot_say_is_named() {
+        let from = |text: &str| requirement(&table(text)).unwrap_err();
+        assert!(from("name = 'x'\n[directory]\npath = '.'\n").contains("x has no version"));
+        assert!(from("name = 'x'\nversion = '1'\nmarker = \"'dev' in dependency_groups\"\n").contains("groups"));
+        assert!(from("name = 'x'\nversion = '1'\n[vcs]\nurl = 'https://e/x.git'\n").contains("not from an index"));
+    }
+}

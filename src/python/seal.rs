@@ -1,0 +1,151 @@
+//! What an environment looked like when it was finished: a digest over the kind, name, mode, size, time and link target
+//! of everything in it. While it still looks like that, nobody has changed it, and it may be linked into another release.
+
+use super::Result;
+use super::local::hex;
+use super::rewrite::{mentions, spellings};
+use super::walk::{Visit, walk};
+use crate::directory::{Dir, PathError, kind};
+use memchr::memmem::Finder;
+use nix::sys::stat::{FileStat, SFlag};
+use nix::unistd::geteuid;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// The seal of one environment.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Seal {
+    /// Over everything in it.
+    pub(super) digest: String,
+    /// The files that name the release's path, which differ from release to release. Bytecode is not among them: the
+    /// import system puts the real path into what it loads, wherever that was compiled.
+    pub(super) naming: Vec<PathBuf>,
+}
+
+/// What is sealed and linked.
+#[derive(Debug)]
+pub(super) enum Entry {
+    /// A directory.
+    Directory,
+    /// A link and its target.
+    Link(OsString),
+    /// A regular file.
+    File,
+}
+
+/// The entries of a directory by name, each with its status. An error about what cannot be shared between releases: files
+/// of another owner, setuid ones, devices and the like.
+pub(super) fn entries(dir: &Dir) -> Result<Vec<(OsString, FileStat, Entry)>, PathError> {
+    let mut names = dir.names()?;
+    names.sort();
+    let owner = geteuid().as_raw();
+    let mut found = Vec::with_capacity(names.len());
+    for name in names {
+        let unshared = |why| PathError::new("share", dir.path().join(&name), io::Error::other(why));
+        let Some(stat) = dir.stat(&name)? else { return Err(unshared("it has just been removed")) };
+        if stat.st_uid != owner {
+            return Err(unshared("it belongs to another user"));
+        }
+        let entry = match kind(&stat) {
+            SFlag::S_IFDIR => Entry::Directory,
+            SFlag::S_IFLNK => Entry::Link(dir.read_link(&name)?.unwrap_or_default()),
+            SFlag::S_IFREG if stat.st_mode & 0o6000 == 0 => Entry::File,
+            _ => return Err(unshared("it is neither a file, a directory nor a link")),
+        };
+        found.push((name, stat, entry));
+    }
+    Ok(found)
+}
+
+/// One directory's part of the digest, as its entries come by.
+#[derive(Default)]
+pub(super) struct Part(Sha256);
+
+impl Part {
+    /// Takes in one entry. Directories count by name and mode, links by target, files by mode, size and time.
+    pub(super) fn add(&mut self, name: &OsStr, stat: &FileStat, entry: &Entry) {
+        let (size, time, target) = match entry {
+            Entry::Directory => (0, (0, 0), &[][..]),
+            Entry::Link(target) => (0, (0, 0), target.as_bytes()),
+            Entry::File => (stat.st_size, (stat.st_mtime, stat.st_mtime_nsec), &[][..]),
+        };
+        for number in [i64::from(stat.st_mode), size, time.0, time.1] {
+            self.0.update(number.to_le_bytes());
+        }
+        for text in [name.as_bytes(), target] {
+            self.0.update(text);
+            self.0.update([0]);
+        }
+    }
+
+    /// What it comes to.
+    pub(super) fn end(self) -> [u8; 32] {
+        self.0.finalize().into()
+    }
+}
+
+/// The digest of all directories, sorted by path as [`walk`] returns them.
+pub(super) fn total<'p>(parts: impl Iterator<Item = (&'p Path, [u8; 32])>) -> String {
+    let mut hash = Sha256::new_with_prefix(b"releasectl environment 1\0");
+    for (path, part) in parts {
+        hash.update(path.as_os_str().as_bytes());
+        hash.update([0]);
+        hash.update(part);
+    }
+    hex(&hash.finalize())
+}
+
+/// Seals a finished environment and finds the files that name its release; `None` if it can never be shared. If `cached`,
+/// files with several links come from an installer's cache, which knows nothing of releases, and need not be read.
+pub(super) fn take(environment: &Dir, release: &Dir, cached: bool) -> Result<Option<Seal>> {
+    let Some(names) = spellings(release)? else { return Ok(None) };
+    let names: Vec<_> = names.iter().map(|name| Finder::new(name)).collect();
+    let visited = walk(|path| visit(environment, path, &|stat| stat.st_nlink == 1 || !cached, &names));
+    match visited {
+        Ok(parts) => Ok(Some(seal(parts))),
+        Err(error) if error.action == "share" => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Seals an environment of which the naming files are known.
+pub(super) fn take_again(environment: &Dir, naming: &[PathBuf]) -> Result<Seal, PathError> {
+    let parts = walk(|path| visit(environment, path, &|_| false, &[]))?;
+    Ok(Seal { naming: naming.to_vec(), ..seal(parts) })
+}
+
+type Found = ([u8; 32], Vec<PathBuf>);
+
+fn seal(parts: Vec<(PathBuf, Found)>) -> Seal {
+    let digest = total(parts.iter().map(|(path, (part, _))| (path.as_path(), *part)));
+    Seal { digest, naming: parts.into_iter().flat_map(|(_, (_, naming))| naming).collect() }
+}
+
+fn visit(
+    root: &Dir,
+    path: &Path,
+    unknown: &dyn Fn(&FileStat) -> bool,
+    names: &[Finder<'_>],
+) -> Result<Visit<Found>, PathError> {
+    let dir = root.open_below(path)?;
+    let (mut below, mut naming, mut part) = (Vec::new(), Vec::new(), Part::default());
+    for (name, stat, entry) in entries(&dir)? {
+        part.add(&name, &stat, &entry);
+        match entry {
+            Entry::Directory => below.push(name),
+            Entry::File if unknown(&stat) && !name.as_bytes().ends_with(b".pyc") => {
+                let Some(mut file) = dir.open_file(&name)? else { continue };
+                let read = |cause| PathError::new("read", dir.path().join(&name), cause);
+                if mentions(&mut file, names).map_err(read)? {
+                    naming.push(path.join(&name));
+                }
+            }
+            Entry::File | Entry::Link(_) => {}
+        }
+    }
+    Ok((below, (part.end(), naming)))
+}
