@@ -2,6 +2,7 @@
 pub mod clock;
 pub mod directory;
 pub mod durable;
+pub mod health;
 pub mod recipe;
 pub mod removal;
 pub mod tools;
