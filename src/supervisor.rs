@@ -20,7 +20,7 @@ use conf::{ConfError, Declared};
 use roll::act::Roll;
 use roll::{Done, Plan, Situation, Unexpected, decide, foresee, is_named};
 use rpc::methods::{Process, Settings, State};
-use rpc::{Client, RpcError};
+use rpc::{Client, Fault, RpcError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -231,9 +231,13 @@ impl Supervisor {
         let environment = |name: &str| std::env::var(name).ok();
         let endpoint = conf::endpoint(&conf::read(config)?, config, &environment)?;
         let client = Client::new(endpoint, limits.call);
-        match client.state()? {
-            state if state == "RUNNING" => Ok(Self { client, config: config.to_owned(), limits }),
-            state => Err(SupervisorError::NotReady { state }),
+        match client.state() {
+            Ok(state) if state == "RUNNING" => Ok(Self { client, config: config.to_owned(), limits }),
+            Ok(state) => Err(SupervisorError::NotReady { state }),
+            Err(RpcError::Fault { fault: Fault::ShutdownState, text, .. }) => {
+                Err(SupervisorError::NotReady { state: text })
+            }
+            Err(error) => Err(error.into()),
         }
     }
 

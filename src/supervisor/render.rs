@@ -14,6 +14,9 @@
 //! | `index`, `count` | which of how many, from 0 |
 //! | every key of `params` | its value, or this host's instead of it; also as `params` |
 //!
+//! Filters: `default`, `first`, `int`, `items`, `join`, `last`, `length`, `lower`, `replace`, `sort`, `trim`, `upper`; tests: `defined`,
+//! `undefined`, `none`; the function `range`. Neither more of them nor includes and macros: they would add 280 kB to the binary.
+//!
 //! A variable that is not there is an error, never an empty text. `hosts.NAME.count` says how often on the host NAME. A value
 //! stands in a line of an ini file that supervisord expands: `%` is doubled, a line break, a control character or a
 //! comment sign that would cut it off is refused. The text of the template itself is left as it is, so it may say
@@ -26,7 +29,7 @@ use crate::directory::{Dir, PathError};
 use crate::recipe::{ProgramTable, SupervisorTable};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Value, ValueKind};
-use minijinja::{Environment, Error, ErrorKind, Output, State, UndefinedBehavior};
+use minijinja::{Environment, Error, ErrorKind, Output, State, UndefinedBehavior, filters, functions, tests as tested};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -160,7 +163,23 @@ pub fn write(release: &Dir, files: &[(String, String)]) -> Result<Declared, Rend
 }
 
 fn environment() -> Environment<'static> {
-    let mut jinja = Environment::new();
+    let mut jinja = Environment::empty();
+    jinja.add_filter("default", filters::default);
+    jinja.add_filter("first", filters::first);
+    jinja.add_filter("int", filters::int);
+    jinja.add_filter("items", filters::items);
+    jinja.add_filter("join", filters::join);
+    jinja.add_filter("last", filters::last);
+    jinja.add_filter("length", filters::length);
+    jinja.add_filter("lower", filters::lower);
+    jinja.add_filter("replace", filters::replace);
+    jinja.add_filter("sort", filters::sort);
+    jinja.add_filter("trim", filters::trim);
+    jinja.add_filter("upper", filters::upper);
+    jinja.add_test("defined", tested::is_defined);
+    jinja.add_test("undefined", tested::is_undefined);
+    jinja.add_test("none", tested::is_none);
+    jinja.add_function("range", functions::range);
     jinja.set_undefined_behavior(UndefinedBehavior::Strict);
     let mut syntax = SyntaxConfig::builder();
     if let Ok(syntax) = syntax.keep_trailing_newline(true).build() {

@@ -111,6 +111,14 @@ pub fn is_named(process: &Process, name: &str) -> bool {
     }
 }
 
+/// Which processes of what is declared (`group:name`) run, try to, or failed to: not those an operator stopped. Recorded
+/// before a change, it tells after a crash what has to be brought up again.
+pub fn up(declared: &Declared, processes: &[Process]) -> BTreeSet<String> {
+    let none = BTreeSet::new();
+    let is_up = |p: &&Process| declared.owns(&p.group) && standing(p, &none) == Standing::Up;
+    processes.iter().filter(is_up).map(Process::id).collect()
+}
+
 /// Refuses a release without programs if programs of the one before are up: a build that went wrong, not a wish.
 pub fn foresee(before: &Declared, after: &Declared, processes: &[Process]) -> Result<(), Unexpected> {
     if !after.groups.is_empty() {

@@ -53,8 +53,10 @@ pub enum ValidateError {
         /// The other file.
         file: String,
     },
-    /// A group is not what the release's files make of it: another file uses its programs.
-    #[error("supervisord would not have the group {group} as the release declares it")]
+    /// A group is not what the release's files make of it: another file uses its programs or its name.
+    #[error(
+        "supervisord would not have the group {group} as the release declares it: another file uses its name or programs"
+    )]
     Misread {
         /// The group.
         group: String,
@@ -179,8 +181,8 @@ fn judge(report: &Report, config: &Path, candidate: &Candidate<'_>, declared: &D
             return Err(ValidateError::Collision { section, file: other.path.display().to_string() });
         }
     }
-    let made = |name: &String| report.groups.iter().any(|group| group.name == *name);
-    match declared.groups.keys().find(|group| !made(group)) {
+    let made = |name: &String| report.groups.iter().filter(|group| group.name == *name).count();
+    match declared.groups.keys().find(|group| made(group) != 1) {
         Some(group) => Err(ValidateError::Misread { group: group.clone() }),
         None => Ok(()),
     }

@@ -17,6 +17,7 @@ on_both_versions!(
     a_wrong_password_is_said_to_be_one,
     http_with_a_password_works,
     a_supervisord_that_is_down_is_unreachable,
+    a_supervisord_that_restarts_is_not_ready,
 );
 
 fn methods_answer_in_types(version: Version) {
@@ -141,4 +142,17 @@ fn a_supervisord_that_is_down_is_unreachable(version: Version) {
     assert!(error.to_string().contains("s.sock"), "{error}");
     sandbox.start();
     assert!(sandbox.connect().is_ok());
+}
+
+fn a_supervisord_that_restarts_is_not_ready(version: Version) {
+    let sandbox = Sandbox::new(version);
+    let worker = sandbox.path().join("worker");
+    fs::write(&worker, "trap 'sleep 1; exit 0' TERM; echo up; while :; do sleep 0.05; done\n").unwrap();
+    sandbox.deploy("production", "a", &format!("[program:w]\ncommand=/bin/sh {}\nstartsecs=0\n", worker.display()));
+    let supervisor = sandbox.supervisor();
+    until("its trap is set", || !supervisor.client().tail("w:w", false, 64).unwrap().is_empty());
+    supervisor.client().call("supervisor.restart", &[]).unwrap();
+    let error = sandbox.connect().unwrap_err();
+    assert!(matches!(error, SupervisorError::NotReady { .. }), "{error}");
+    until("it is back", || sandbox.connect().is_ok());
 }

@@ -68,6 +68,18 @@ fn a_host_has_its_own_values() {
 }
 
 #[test]
+fn what_real_templates_use_is_there() {
+    let template = "[program:w]\n{% if extra is defined %}nice={{ extra }}\n{% endif -%}\n\
+                    command=x{% for q in queues | sort %} -Q {{ q | upper }}{% endfor %} {{ extra | default('none') }}\n\
+                    environment={% for k, v in env | items %}{{ k }}=\"{{ v }}\"{% if not loop.last %},{% endif %}{% endfor %}\n\
+                    {# a remark #}{% set n = 2 * 3 %}priority={{ n }}\nstopwaitsecs={{ wait | int if wait else 10 }}\n";
+    let text = one(template, "queues = ['b', 'a'], env = { A = '1%', B = 'x' }, wait = 0").unwrap();
+    let expected = "[program:w]\nuser = cchq\ncommand=x -Q A -Q B none\nenvironment=A=\"1%%\",B=\"x\"\npriority=6\nstopwaitsecs=10\n";
+    assert_eq!(text, expected);
+    assert!(one("{% include 'x' %}", "").is_err());
+}
+
+#[test]
 fn what_is_not_defined_is_an_error_with_its_place() {
     let error = one("[program:w]\n{{ nope }}\n", "").unwrap_err();
     assert!(error.contains("web.conf") && error.contains("line 2") && error.contains("undefined"), "{error}");

@@ -132,10 +132,11 @@ impl<'a> Roll<'a> {
         self.undrain(&running)
     }
 
-    /// Makes a group active without its `held` processes coming up, though they are `autostart`.
+    /// Makes a group active and leaves its `held` processes stopped, though they are `autostart`.
     ///
     /// supervisord has no call for that: it starts what was never started as soon as it looks. So within one call,
-    /// between two of its looks, each is started, told to stop, and killed before it has become the program.
+    /// between two of its looks, each is started, killed and told to stop. Mostly that is before the fork has become the
+    /// program, always in its first milliseconds; a group that is not replaced would go on with its old definition instead.
     fn add_held(&self, group: &str, held: &[String]) -> Result<(), SupervisorError> {
         if held.is_empty() {
             return ignore(self.client.add_group(group), &[Fault::AlreadyAdded]);
@@ -144,8 +145,8 @@ impl<'a> Roll<'a> {
         for id in held {
             let id = Value::from(id.as_str());
             calls.push(("supervisor.startProcess", vec![id.clone(), Value::Bool(false)]));
-            calls.push(("supervisor.stopProcess", vec![id.clone(), Value::Bool(false)]));
-            calls.push(("supervisor.signalProcess", vec![id, "KILL".into()]));
+            calls.push(("supervisor.signalProcess", vec![id.clone(), "KILL".into()]));
+            calls.push(("supervisor.stopProcess", vec![id, Value::Bool(false)]));
         }
         let mut results = self.client.call_together(&calls)?.into_iter();
         ignore(results.next().unwrap_or(Ok(Value::Nil)).map(drop), &[Fault::AlreadyAdded])?;

@@ -77,6 +77,13 @@ fn what_an_operator_stopped_stays_stopped_and_what_failed_is_tried_again() {
 }
 
 #[test]
+fn what_is_up_can_be_recorded_before_a_change() {
+    let running = "web:0 RUNNING 1\nweb:1 STOPPED\nweb:2 FATAL\ntheirs:0 RUNNING 2\n!web:3 STOPPED";
+    let up = up(&release("web"), &processes(running));
+    assert_eq!(up.iter().collect::<Vec<_>>(), ["web:0", "web:2"]);
+}
+
+#[test]
 fn what_we_stopped_ourselves_is_started_by_whatever_name() {
     for wanted in ["web:0", "web", "web:*", "0"] {
         let plan = plan("web", "web", "web:0 STOPPED", ["", "", ""], wanted).unwrap();
