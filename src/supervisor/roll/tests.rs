@@ -1,5 +1,5 @@
-use super::super::conf::declared;
 use super::*;
+use crate::supervisor::conf::declared;
 
 /// `group:name STATE [pid] [exit]`, one a line; `!` before it: never started.
 fn processes(text: &str) -> Vec<Process> {
