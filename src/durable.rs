@@ -2,7 +2,8 @@
 
 use crate::directory::{Dir, PathError, Result};
 use nix::errno::Errno;
-use nix::unistd::{fsync, syncfs};
+use nix::sys::stat::{Mode, fchmod};
+use nix::unistd::{Gid, Uid, fchown, fsync, syncfs};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write;
@@ -25,6 +26,27 @@ impl Dir {
         self.unlink(&temporary)?;
         let mut file = self.create_file(&temporary, mode)?;
         let written = file.write_all(bytes).and_then(|()| file.sync_all()).map_err(self.fail_io("write", &name));
+        if let Err(error) = written.and_then(|()| self.rename(&temporary, name)) {
+            let _ = self.unlink(&temporary);
+            return Err(error);
+        }
+        self.sync()
+    }
+
+    /// Replaces the content of the existing file `name`, which keeps its mode and owner. Durable as after
+    /// [`Dir::write_file`]; two who rewrite the same file at once do not mix their bytes, the later one counts.
+    pub fn rewrite_file(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let old = self.stat(name)?.ok_or_else(|| self.fail("look at", name)(Errno::ENOENT))?;
+        let temporary = format!(".{name}.releasectl-{}", std::process::id());
+        self.unlink(&temporary)?;
+        let mut file = self.create_file(&temporary, 0o600)?;
+        let written = file.write_all(bytes).map_err(self.fail_io("write", name)).and_then(|()| {
+            let (owner, group) = (Uid::from_raw(old.st_uid), Gid::from_raw(old.st_gid));
+            fchown(&file, Some(owner), Some(group)).map_err(self.fail("keep the owner of", name))?;
+            let mode = Mode::from_bits_truncate(old.st_mode);
+            fchmod(&file, mode).map_err(self.fail("keep the mode of", name))?;
+            sync_file(&file, &self.path().join(name))
+        });
         if let Err(error) = written.and_then(|()| self.rename(&temporary, name)) {
             let _ = self.unlink(&temporary);
             return Err(error);

@@ -16,6 +16,7 @@ pub mod error;
 
 // 3 — the world outside, and the tree on disk.
 pub mod config;
+pub mod health;
 pub mod identity;
 pub mod journal;
 pub mod lock;
@@ -23,6 +24,7 @@ pub mod python;
 pub mod sharing;
 pub mod source;
 pub mod steps;
+pub mod supervisor;
 pub mod tools;
 pub mod tree;
 pub mod usage;

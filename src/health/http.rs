@@ -1,0 +1,292 @@
+//! One HTTP exchange over a stream of our own: a request out, an answer in, and a deadline that holds whatever the
+//! other side does (accepts and says nothing, sends a byte a second, never resolves its name).
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, setsockopt, socket, sockopt};
+use nix::sys::time::TimeVal;
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+/// The longest answer that is read.
+const LONGEST: usize = 16 * 1024 * 1024;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// Nobody listens there, or we may not talk to them.
+    #[error("cannot connect: {0}")]
+    Connect(io::Error),
+    /// The deadline passed.
+    #[error("no answer in time")]
+    Overdue,
+    /// It ended in the middle.
+    #[error("the connection broke: {0}")]
+    Broken(io::Error),
+    /// Something came that is not an answer.
+    #[error("the answer is not HTTP: {0}")]
+    Malformed(&'static str),
+}
+
+/// What was answered.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// 200, 404, …
+    pub status: u16,
+    /// Its words.
+    pub reason: String,
+    /// Empty if only the head was asked for.
+    pub body: Vec<u8>,
+}
+
+/// `http://host[:port]/path`, and nothing else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpUrl {
+    /// Name or address, without the brackets of an IPv6 address.
+    pub host: String,
+    /// 80 if not given.
+    pub port: u16,
+    /// Path and query.
+    pub target: String,
+}
+
+impl HttpUrl {
+    /// Reads a URL; the error says what is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+            return Err("it contains white space or control characters");
+        }
+        let (scheme, rest) = text.split_once("://").ok_or("it does not begin with http://")?;
+        match scheme.to_ascii_lowercase().as_str() {
+            "http" => {}
+            "https" => return Err("https is not spoken here, only plain http"),
+            _ => return Err("it does not begin with http://"),
+        }
+        let rest = rest.split('#').next().unwrap_or_default();
+        let end = rest.find(['/', '?']).unwrap_or(rest.len());
+        let (authority, path) = rest.split_at(end);
+        let target = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+        if authority.contains('@') {
+            return Err("it names a user, which is not supported");
+        }
+        let (host, port) = split_authority(authority)?;
+        Ok(Self { host: host.to_owned(), port, target })
+    }
+
+    /// The value of a Host header.
+    pub fn authority(&self) -> String {
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        if self.port == 80 { host } else { format!("{host}:{}", self.port) }
+    }
+}
+
+fn split_authority(authority: &str) -> Result<(&str, u16), &'static str> {
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').ok_or("its [ has no ]")?,
+        None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
+    };
+    if host.is_empty() {
+        return Err("it names no host");
+    }
+    match port.strip_prefix(':').unwrap_or(port) {
+        "" => Ok((host, 80)),
+        digits => digits.parse().map(|port| (host, port)).map_err(|_| "its port is not a number up to 65535"),
+    }
+}
+
+/// A stream whose waiting can be bounded.
+pub trait Bounded: Read + Write {
+    /// Bounds the next read or write.
+    fn bound(&self, wait: Duration) -> io::Result<()>;
+}
+
+impl Bounded for TcpStream {
+    fn bound(&self, wait: Duration) -> io::Result<()> {
+        self.set_read_timeout(Some(wait)).and_then(|()| self.set_write_timeout(Some(wait)))
+    }
+}
+
+impl Bounded for UnixStream {
+    fn bound(&self, wait: Duration) -> io::Result<()> {
+        self.set_read_timeout(Some(wait)).and_then(|()| self.set_write_timeout(Some(wait)))
+    }
+}
+
+/// Connects over TCP; the name is resolved within the same deadline.
+pub fn connect_tcp(host: &str, port: u16, deadline: Instant) -> Result<TcpStream, HttpError> {
+    let mut refused = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in resolve(host, port, deadline)? {
+        match TcpStream::connect_timeout(&address, left(deadline)?) {
+            Ok(stream) => return Ok(stream),
+            Err(cause) => refused = cause,
+        }
+    }
+    Err(overdue_or(refused, HttpError::Connect))
+}
+
+/// Connects to a unix socket. A listener that does not accept any more is waited for no longer than the deadline.
+pub fn connect_unix(path: &Path, deadline: Instant) -> Result<UnixStream, HttpError> {
+    let failed = |errno: nix::Error| overdue_or(errno.into(), HttpError::Connect);
+    let address = UnixAddr::new(path).map_err(failed)?;
+    let fd = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).map_err(failed)?;
+    let wait = left(deadline)?;
+    let wait = TimeVal::new(i64::try_from(wait.as_secs()).unwrap_or(i64::MAX), i64::from(wait.subsec_micros()).max(1));
+    setsockopt(&fd, sockopt::SendTimeout, &wait).map_err(failed)?;
+    connect(fd.as_raw_fd(), &address).map_err(failed)?;
+    Ok(UnixStream::from(fd))
+}
+
+/// The addresses of `host`. Asking for a name cannot be interrupted, so it is asked beside and left behind if it lasts.
+fn resolve(host: &str, port: u16, deadline: Instant) -> Result<Vec<SocketAddr>, HttpError> {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, port)]);
+    }
+    let (tell, told) = mpsc::channel();
+    let host = host.to_owned();
+    std::thread::spawn(move || tell.send((host.as_str(), port).to_socket_addrs().map(Vec::from_iter)));
+    told.recv_timeout(left(deadline)?).map_err(|_| HttpError::Overdue)?.map_err(HttpError::Connect)
+}
+
+/// Sends `request` and reads the answer, without its body if `whole` is false.
+pub fn exchange(
+    stream: &mut impl Bounded,
+    request: &[u8],
+    whole: bool,
+    deadline: Instant,
+) -> Result<Answer, HttpError> {
+    let broken = |cause| overdue_or(cause, HttpError::Broken);
+    let mut unsent = request;
+    while !unsent.is_empty() {
+        stream.bound(left(deadline)?).map_err(broken)?;
+        match stream.write(unsent) {
+            Ok(0) => return Err(HttpError::Broken(io::ErrorKind::WriteZero.into())),
+            Ok(sent) => unsent = &unsent[sent..],
+            Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
+            Err(cause) => return Err(broken(cause)),
+        }
+    }
+    let mut received = Vec::new();
+    let mut buffer = vec![0; 16 * 1024];
+    loop {
+        if let Some(answer) = parse(&received, whole, false)? {
+            return Ok(answer);
+        }
+        if received.len() > LONGEST {
+            return Err(HttpError::Malformed("it is too long"));
+        }
+        stream.bound(left(deadline)?).map_err(broken)?;
+        match stream.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(read) => received.extend_from_slice(&buffer[..read]),
+            Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
+            Err(cause) => return Err(broken(cause)),
+        }
+    }
+    parse(&received, whole, true)?.ok_or_else(|| HttpError::Broken(io::ErrorKind::UnexpectedEof.into()))
+}
+
+/// The answer in `received`; `None` while there is more of it to come.
+fn parse(received: &[u8], whole: bool, ended: bool) -> Result<Option<Answer>, HttpError> {
+    let Some(end) = received.windows(4).position(|four| four == b"\r\n\r\n") else {
+        let begins = received.len().min(5);
+        let http = received[..begins] == b"HTTP/"[..begins];
+        return if http { Ok(None) } else { Err(HttpError::Malformed("it does not begin with HTTP/")) };
+    };
+    let head = String::from_utf8_lossy(&received[..end]);
+    let mut lines = head.split("\r\n");
+    let mut first = lines.next().unwrap_or_default().splitn(3, ' ');
+    let status = first.nth(1).and_then(|s| s.parse().ok()).ok_or(HttpError::Malformed("it has no status"))?;
+    let reason = first.next().unwrap_or_default().to_owned();
+    let mut answer = Answer { status, reason, body: Vec::new() };
+    if !whole {
+        return Ok(Some(answer));
+    }
+    let body = &received[end + 4..];
+    let headers = lines.filter_map(|line| line.split_once(':'));
+    let mut lengths = headers.filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+    let length = lengths.next().map(|(_, value)| value.trim().parse::<usize>());
+    let length = length.transpose().map_err(|_| HttpError::Malformed("its length is not a number"))?;
+    match length {
+        Some(length) if body.len() >= length => answer.body = body[..length].to_vec(),
+        None if ended => answer.body = body.to_vec(),
+        _ => return Ok(None),
+    }
+    Ok(Some(answer))
+}
+
+fn left(deadline: Instant) -> Result<Duration, HttpError> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() { Err(HttpError::Overdue) } else { Ok(left) }
+}
+
+fn overdue_or(cause: io::Error, other: impl Fn(io::Error) -> HttpError) -> HttpError {
+    match cause.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => HttpError::Overdue,
+        _ => other(cause),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_plain_http_with_a_host() {
+        let url = HttpUrl::parse("http://127.0.0.1:9010/serverup.txt?a=b#c").unwrap();
+        assert_eq!((url.host.as_str(), url.port, url.target.as_str()), ("127.0.0.1", 9010, "/serverup.txt?a=b"));
+        assert_eq!(url.authority(), "127.0.0.1:9010");
+        let url = HttpUrl::parse("HTTP://[::1]:8000").unwrap();
+        assert_eq!((url.host.as_str(), url.port, url.target.as_str()), ("::1", 8000, "/"));
+        assert_eq!(url.authority(), "[::1]:8000");
+        assert_eq!(HttpUrl::parse("http://web?x").unwrap().target, "/?x");
+        for bad in
+            ["https://x/", "x", "ftp://x", "http://", "http://u@x/", "http://x:99999/", "http://x/a b", "http://[::1"]
+        {
+            assert!(HttpUrl::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_answer_is_whole_when_its_length_has_come() {
+        let text = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc";
+        for cut in 0..text.len() {
+            assert_eq!(parse(&text[..cut], true, false).unwrap(), None, "{cut}");
+        }
+        let answer = parse(text, true, false).unwrap().unwrap();
+        assert_eq!((answer.status, answer.reason.as_str(), answer.body.as_slice()), (200, "OK", &b"abc"[..]));
+    }
+
+    #[test]
+    fn an_answer_without_a_length_lasts_to_the_end() {
+        let text = b"HTTP/1.0 503 Not Now\r\n\r\nabc";
+        assert_eq!(parse(text, true, false).unwrap(), None);
+        assert_eq!(parse(text, true, true).unwrap().unwrap().body, b"abc");
+        assert_eq!(parse(text, false, false).unwrap().unwrap().status, 503);
+    }
+
+    #[test]
+    fn a_listener_that_accepts_nobody_is_not_waited_for() {
+        let tree = tempfile::tempdir().unwrap();
+        let path = tree.path().join("s");
+        let fd = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+        nix::sys::socket::bind(fd.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
+        nix::sys::socket::listen(&fd, nix::sys::socket::Backlog::new(0).unwrap()).unwrap();
+        let connect = || connect_unix(&path, Instant::now() + Duration::from_millis(50));
+        let connected: Vec<_> = (0..8).map(|_| connect()).collect();
+        assert!(connected.first().unwrap().is_ok());
+        assert!(matches!(connected.last().unwrap(), Err(HttpError::Overdue)), "{connected:?}");
+    }
+
+    #[test]
+    fn what_is_not_http_is_refused_at_once() {
+        assert!(matches!(parse(b"SSH-2.0", true, false), Err(HttpError::Malformed(_))));
+        assert!(matches!(parse(b"HTTP/1.1 x\r\n\r\n", true, false), Err(HttpError::Malformed(_))));
+        assert!(matches!(
+            parse(b"HTTP/1.1 200\r\nContent-Length: x\r\n\r\n", true, false),
+            Err(HttpError::Malformed(_))
+        ));
+    }
+}

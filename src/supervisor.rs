@@ -1,0 +1,376 @@
+//! supervisord and the programs of one environment: what is rendered for it, how it comes to read it, whether it could
+//! (before the flip), and bringing its programs onto the live release (after the flip).
+//!
+//! [`Supervisor`] is what the verbs use. The order of an activation: [`Supervisor::check`] the candidate · flip ·
+//! [`Supervisor::apply`] · health. If applying fails, flip back and apply the other way round, with what the failure says was
+//! up before and which processes were not touched. All of it is one environment's business: processes of groups that
+//! none of its two releases declares are looked at, never acted on.
+//!
+//! These calls need the rights of whoever may use supervisord's socket and read its files; usually root.
+
+pub mod conf;
+pub mod render;
+pub mod roll;
+pub mod rpc;
+pub mod validate;
+
+use crate::recipe::Restart;
+use crate::tools::Tools;
+use conf::{ConfError, Declared};
+use roll::act::Roll;
+use roll::{Done, Plan, Situation, Unexpected, decide, foresee, is_named};
+use rpc::methods::{Process, Settings, State};
+use rpc::{Client, Fault, RpcError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use validate::{Candidate, Parser, ValidateError};
+
+/// What went wrong with supervisord or a program of its.
+#[derive(Debug, thiserror::Error)]
+pub enum SupervisorError {
+    /// Its configuration file, or a release's.
+    #[error(transparent)]
+    Conf(#[from] ConfError),
+    /// It could not be asked, or it said no.
+    #[error(transparent)]
+    Rpc(#[from] RpcError),
+    /// It would not start with the candidate live. Nothing was touched.
+    #[error(transparent)]
+    Invalid(#[from] ValidateError),
+    /// It does not see what the release declares. Nothing was touched.
+    #[error(transparent)]
+    Unexpected(#[from] Unexpected),
+    /// It is shutting down or restarting.
+    #[error("supervisord is not ready: it says {state}")]
+    NotReady {
+        /// Its own word.
+        state: String,
+    },
+    /// A program did not come up.
+    #[error("{program} did not come up: {} ({why}){}", state.name(), quoted(log))]
+    NotUp {
+        /// `group:name`
+        program: String,
+        /// What became of it.
+        state: State,
+        /// supervisord's words.
+        why: String,
+        /// The last lines it wrote.
+        log: String,
+    },
+    /// A program did not stop, not even by SIGKILL.
+    #[error("{program} did not stop within {} s: it is {}", waited.as_secs(), state.name())]
+    NotDown {
+        /// `group:name`
+        program: String,
+        /// What it is doing.
+        state: State,
+        /// How long it was waited for.
+        waited: Duration,
+    },
+    /// A hook around a restart failed.
+    #[error("the {hook} hook failed for {program}: {message}")]
+    Hook {
+        /// `drain` or `undrain`.
+        hook: &'static str,
+        /// `group:name`
+        program: String,
+        /// Its words.
+        message: String,
+    },
+    /// No program of this environment has that name.
+    #[error("{name:?} is no program or group of this environment; there {}", known(programs))]
+    Unknown {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        programs: Vec<String>,
+    },
+}
+
+fn quoted(log: &str) -> String {
+    if log.is_empty() { String::new() } else { format!("; it said last:\n{log}") }
+}
+
+fn known(programs: &[String]) -> String {
+    if programs.is_empty() { "are none".to_owned() } else { format!("are {}", programs.join(", ")) }
+}
+
+impl SupervisorError {
+    /// What the operator may do about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Conf(ConfError::ReadOnly { .. }) => "run it as whoever may change that file, usually root",
+            Self::Rpc(RpcError::Unreachable { .. }) => {
+                "see whether supervisord runs and whether you may use its socket (`systemctl status supervisor`)"
+            }
+            Self::Rpc(RpcError::Overdue { .. }) => {
+                "supervisord hangs or is overloaded: see what it does before restarting it"
+            }
+            Self::Rpc(RpcError::Unauthorized { .. }) => "compare [supervisorctl] with the server's own section",
+            Self::Rpc(_) | Self::NotReady { .. } => "try again when supervisord runs; its own log says more",
+            Self::Invalid(ValidateError::NotIncluded { .. }) => "run `releasectl supervisor wire`",
+            Self::Invalid(ValidateError::NoParser(_)) => "is supervisor installed, and is its supervisord on PATH?",
+            Self::Invalid(_) | Self::Conf(_) => {
+                "correct the release's services/supervisor or the templates it comes from"
+            }
+            Self::Unexpected(_) => "see `releasectl supervisor status` and what the release has in services/supervisor",
+            Self::NotUp { .. } => "the program's own log says more",
+            Self::NotDown { .. } => {
+                "see what the process is waiting for: it survived SIGKILL or its stopwaitsecs is longer"
+            }
+            Self::Hook { .. } | Self::Unknown { .. } => return None,
+        })
+    }
+}
+
+/// How long supervisord is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// For the answer to one call; none of them waits for a program.
+    pub call: Duration,
+    /// For its parser to read the files.
+    pub check: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { call: Duration::from_secs(10), check: Duration::from_secs(30) }
+    }
+}
+
+/// What is done around a program that is stopped and started, and who is told. Programs are named `group:name`.
+pub trait Around {
+    /// Before it is stopped; an error keeps it running and ends the operation.
+    fn drain(&mut self, _program: &str) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// After it came up again.
+    fn undrain(&mut self, _program: &str) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// What is about to be done.
+    fn note(&mut self, _what: &str) {}
+}
+
+/// Nothing around, nobody told.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Plainly;
+
+impl Around for Plainly {}
+
+/// A change of release, after the flip.
+#[derive(Debug)]
+pub struct Change<'a> {
+    /// What the release that was live declares.
+    pub before: &'a Declared,
+    /// What the release that is live declares.
+    pub after: &'a Declared,
+    /// Programs that are to run although they are stopped: what we stopped ourselves, or [`Done::up_before`] of a failed
+    /// attempt.
+    pub wanted: BTreeSet<String>,
+    /// Processes that run from the live release already: [`Done::pids_before`] of a failed attempt.
+    pub already: BTreeMap<String, i32>,
+    /// One process at a time, or all at once.
+    pub restart: Restart,
+}
+
+/// An operation that did not succeed, and how far it got.
+#[derive(Debug)]
+pub struct Failure {
+    /// Why it ended.
+    pub cause: SupervisorError,
+    /// What was done before.
+    pub done: Done,
+    /// What was to be done, if that was known.
+    pub plan: Option<Plan>,
+}
+
+impl std::error::Error for Failure {}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}\ndone before that: {}", self.cause, self.done.summary())?;
+        let left = self.left();
+        if left.is_empty() { Ok(()) } else { write!(out, "\nnot done: {}", left.join(", ")) }
+    }
+}
+
+impl Failure {
+    /// Groups and processes that were to be changed and were not, or only begun.
+    pub fn left(&self) -> Vec<String> {
+        let (Some(plan), done) = (&self.plan, &self.done) else { return Vec::new() };
+        let pairs = [
+            (&plan.remove, &done.removed),
+            (&plan.replace, &done.replaced),
+            (&plan.add, &done.added),
+            (&plan.restart, &done.restarted),
+            (&plan.start, &done.started),
+        ];
+        pairs.iter().flat_map(|(planned, done)| planned.iter().filter(|name| !done.contains(name)).cloned()).collect()
+    }
+}
+
+type Outcome<T> = Result<T, Box<Failure>>;
+
+/// A supervisord that answers.
+#[derive(Debug)]
+pub struct Supervisor {
+    client: Client,
+    config: PathBuf,
+    limits: Limits,
+}
+
+impl Supervisor {
+    /// Reads `config` for how to ask, and asks whether it is ready.
+    pub fn connect(config: &Path, limits: Limits) -> Result<Self, SupervisorError> {
+        let environment = |name: &str| std::env::var(name).ok();
+        let endpoint = conf::endpoint(&conf::read(config)?, config, &environment)?;
+        let client = Client::new(endpoint, limits.call);
+        match client.state() {
+            Ok(state) if state == "RUNNING" => Ok(Self { client, config: config.to_owned(), limits }),
+            Ok(state) => Err(SupervisorError::NotReady { state }),
+            Err(RpcError::Fault { fault: Fault::ShutdownState, text, .. }) => {
+                Err(SupervisorError::NotReady { state: text })
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// For what is not done here.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// All processes, of everybody.
+    pub fn programs(&self) -> Result<Vec<Process>, SupervisorError> {
+        Ok(self.client.processes()?)
+    }
+
+    /// The processes of what a release declares.
+    pub fn owned(&self, declared: &Declared) -> Result<Vec<Process>, SupervisorError> {
+        Ok(self.programs()?.into_iter().filter(|process| declared.owns(&process.group)).collect())
+    }
+
+    /// Whether the flip to `candidate` may be made: supervisord could start from its files, they are included, they take
+    /// nobody else's programs, and it is not without programs while those of the live release (`before`) run. Nothing is
+    /// changed.
+    pub fn check(
+        &self,
+        tools: &Tools,
+        candidate: &Candidate<'_>,
+        before: &Declared,
+        after: &Declared,
+    ) -> Result<(), SupervisorError> {
+        foresee(before, after, &self.programs()?)?;
+        if after.programs.is_empty() {
+            return Ok(());
+        }
+        let parser = Parser::find(tools, self.client.pid().ok())?;
+        Ok(parser.check(tools, self.limits.check, &self.config, candidate, after)?)
+    }
+
+    /// Brings the programs onto the live release. `Ok` means that every program that was up, and every new one that starts
+    /// by itself, was RUNNING at the end, from the live release.
+    pub fn apply(&self, change: &Change<'_>, around: &mut dyn Around) -> Outcome<Done> {
+        let early = |cause: SupervisorError| Box::new(Failure { cause, done: Done::default(), plan: None });
+        let processes = self.programs().map_err(early)?;
+        let mut settings = self.client.settings().map_err(|e| early(e.into()))?;
+        let ours = |group: &str| change.before.owns(group) || change.after.owns(group);
+        let pids = processes.iter().filter(|p| ours(&p.group)).filter_map(|p| Some((p.id(), p.pid?)));
+        let done = Done { pids_before: pids.collect(), up_before: change.wanted.clone(), ..Done::default() };
+        let early = |cause: SupervisorError| Box::new(Failure { cause, done: done.clone(), plan: None });
+        let reread = self.client.reread().map_err(|e| early(e.into()))?;
+        let plan = decide(&Situation {
+            before: change.before,
+            after: change.after,
+            processes: &processes,
+            reread: &reread,
+            wanted: &change.wanted,
+            already: &change.already,
+        });
+        let plan = plan.map_err(|e| early(e.into()))?;
+        settings.extend(self.client.settings().map_err(|e| early(e.into()))?);
+        settings.retain(|program| ours(&program.group));
+        self.finish(settings, around, done, Some(plan.clone()), |roll| roll.carry_out(&plan, change.restart))
+    }
+
+    /// Restarts what runs of the environment's programs, or those named, whether they run or not.
+    pub fn restart(
+        &self,
+        owned: &Declared,
+        names: &[String],
+        restart: Restart,
+        around: &mut dyn Around,
+    ) -> Outcome<Done> {
+        self.operate(owned, names, around, |roll, processes| {
+            let (up, down): (Vec<_>, Vec<_>) = processes.iter().partition(|p| !p.state.is_down());
+            roll.restart(&ids(up), restart)?;
+            let named = if names.is_empty() { Vec::new() } else { down };
+            roll.start(&ids(named))
+        })
+    }
+
+    /// Starts those of the environment's programs, or of those named, that do not run.
+    pub fn start(&self, owned: &Declared, names: &[String], around: &mut dyn Around) -> Outcome<Done> {
+        self.operate(owned, names, around, |roll, processes| {
+            roll.start(&ids(processes.iter().filter(|p| p.state.is_down() || p.state == State::Backoff)))
+        })
+    }
+
+    /// Stops those of the environment's programs, or of those named, that run.
+    pub fn stop(&self, owned: &Declared, names: &[String], around: &mut dyn Around) -> Outcome<Done> {
+        self.operate(owned, names, around, |roll, processes| {
+            roll.stop(&ids(processes.iter().filter(|p| !p.state.is_down())))
+        })
+    }
+
+    fn operate(
+        &self,
+        owned: &Declared,
+        names: &[String],
+        around: &mut dyn Around,
+        act: impl FnOnce(&mut Roll<'_>, &[Process]) -> Result<(), SupervisorError>,
+    ) -> Outcome<Done> {
+        let early = |cause: SupervisorError| Box::new(Failure { cause, done: Done::default(), plan: None });
+        let all = self.owned(owned).map_err(early)?;
+        let chosen = chosen(&all, names).map_err(early)?;
+        let mut settings = self.client.settings().map_err(|e| early(e.into()))?;
+        settings.retain(|program| owned.owns(&program.group));
+        self.finish(settings, around, Done::default(), None, |roll| act(roll, &chosen))
+    }
+
+    fn finish(
+        &self,
+        settings: Vec<Settings>,
+        around: &mut dyn Around,
+        done: Done,
+        plan: Option<Plan>,
+        act: impl FnOnce(&mut Roll<'_>) -> Result<(), SupervisorError>,
+    ) -> Outcome<Done> {
+        let mut roll = Roll::new(&self.client, around, settings);
+        roll.done = done;
+        match act(&mut roll) {
+            Ok(()) => Ok(roll.done),
+            Err(cause) => Err(Box::new(Failure { cause, done: roll.done, plan })),
+        }
+    }
+}
+
+fn ids<'a>(processes: impl IntoIterator<Item = &'a Process>) -> Vec<String> {
+    processes.into_iter().map(Process::id).collect()
+}
+
+/// Those of `all` that `names` name; all if there are no names.
+fn chosen(all: &[Process], names: &[String]) -> Result<Vec<Process>, SupervisorError> {
+    if let Some(name) = names.iter().find(|name| !all.iter().any(|process| is_named(process, name))) {
+        let programs = all.iter().map(Process::label).collect();
+        return Err(SupervisorError::Unknown { name: name.clone(), programs });
+    }
+    let named = |process: &&Process| names.is_empty() || names.iter().any(|name| is_named(process, name));
+    Ok(all.iter().filter(named).cloned().collect())
+}

@@ -1,0 +1,97 @@
+//! The edits of supervisord's own files on disk: the include of a tree, or copies of a release's files. Each file is
+//! replaced atomically and keeps its mode and owner; whoever reads it sees all of the old or all of the new.
+
+use super::edit::{self, EditError, Wired};
+use super::{ConfError, locate, read};
+use crate::directory::{Dir, PathError};
+use nix::errno::Errno;
+use std::path::{Path, PathBuf};
+
+/// How the configuration file `config` relates to the environment `owner` with its tree at `root`.
+pub fn status(config: &Path, root: &Path, owner: &str) -> Result<Wired, ConfError> {
+    let pattern = edit::pattern(root).map_err(at(config))?;
+    edit::status(&read(config)?, &pattern, owner).map_err(at(config))
+}
+
+/// Includes the live release of `root` in `config`; whether that changed the file. Durable on return.
+pub fn wire(config: &Path, root: &Path, owner: &str) -> Result<bool, ConfError> {
+    let pattern = edit::pattern(root).map_err(at(config))?;
+    rewrite(config, &|text| edit::wire(text, &pattern, owner))
+}
+
+/// Takes that back; whether that changed the file. Durable on return.
+pub fn unwire(config: &Path, owner: &str) -> Result<bool, ConfError> {
+    rewrite(config, &|text| edit::unwire(text, owner))
+}
+
+fn rewrite(config: &Path, edited: &dyn Fn(&str) -> Result<String, EditError>) -> Result<bool, ConfError> {
+    let old = read(config)?;
+    let new = edited(&old).map_err(at(config))?;
+    if new == old {
+        return Ok(false);
+    }
+    let (dir, name) = locate(config)?;
+    // A rename needs no right to write the file itself: whoever made it read-only is asked first.
+    let written = dir.open_or_create(&name, 0).and_then(|_| dir.rewrite_file(&name, new.as_bytes()));
+    written.map(|()| true).map_err(|error| read_only(config, error))
+}
+
+/// Where the copies of an environment's files go: beside supervisord's configuration, into the directory the stock file
+/// includes.
+pub fn directory_of_copies(config: &Path) -> PathBuf {
+    config.parent().unwrap_or(Path::new("/")).join("conf.d")
+}
+
+/// The name of a copy. `@` is in no environment's name, so that one is never taken for another's.
+pub fn name_of_copy(owner: &str, file: &str) -> String {
+    format!("releasectl-{owner}@{file}")
+}
+
+/// Makes `directory` hold exactly `files` (name, text) of `owner`, each of their programs with `user` if one is given; what
+/// other environments have there is not touched. Whether anything changed. Durable on return; repeated after a crash it
+/// completes.
+pub fn install(
+    directory: &Path,
+    owner: &str,
+    user: Option<&str>,
+    files: &[(String, String)],
+) -> Result<bool, ConfError> {
+    super::declared(files.iter().map(|(name, text)| (name.as_str(), text.as_str())))?;
+    let dir = Dir::open(directory).map_err(|error| read_only(directory, error))?;
+    let mut changed = false;
+    let mut wanted = Vec::new();
+    for (name, text) in files {
+        let broken = |cause| ConfError::Broken { file: name.clone(), cause };
+        let text = user.map_or_else(|| Ok(text.clone()), |user| edit::set_user(text, user)).map_err(broken)?;
+        let copy = name_of_copy(owner, name);
+        if dir.read_file(&copy, super::LONGEST)?.as_deref() != Some(text.as_bytes()) {
+            dir.write_file(&copy, text.as_bytes(), 0o644).map_err(|error| read_only(directory, error))?;
+            changed = true;
+        }
+        wanted.push(copy);
+    }
+    let own = name_of_copy(owner, "");
+    for name in dir.names()?.into_iter().filter_map(|name| name.into_string().ok()) {
+        if name.starts_with(&own) && !wanted.contains(&name) {
+            changed |= dir.unlink(&name).map_err(|error| read_only(directory, error))?;
+        }
+    }
+    dir.sync()?;
+    Ok(changed)
+}
+
+fn at(config: &Path) -> impl Fn(EditError) -> ConfError {
+    let file = config.display().to_string();
+    move |error| match error {
+        EditError::Broken(cause) => ConfError::Broken { file: file.clone(), cause },
+        EditError::Unsafe(message) => ConfError::Unusable { file: file.clone(), message },
+    }
+}
+
+fn read_only(path: &Path, error: PathError) -> ConfError {
+    let refusals = [Errno::EROFS, Errno::EACCES, Errno::EPERM];
+    if refusals.iter().any(|errno| error.cause.raw_os_error() == Some(*errno as i32)) {
+        return ConfError::ReadOnly { path: path.to_owned(), cause: error.cause };
+    }
+    error.into()
+}

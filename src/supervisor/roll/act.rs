@@ -1,0 +1,303 @@
+//! Carrying out a plan: one call of supervisord after the other, waiting for what each was to bring about, and stopping at
+//! the first thing that does not come about.
+
+use super::{Done, Plan};
+use crate::recipe::Restart;
+use crate::supervisor::rpc::methods::{Process, Settings, State};
+use crate::supervisor::rpc::xml::Value;
+use crate::supervisor::rpc::{Client, Fault, RpcError};
+use crate::supervisor::{Around, SupervisorError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+/// What a process that was killed may take to be gone, beyond the time it has to stop.
+const GRACE: Duration = Duration::from_secs(10);
+/// Pauses between two looks: the first one, and the longest.
+const PAUSES: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(200)];
+/// Bytes and lines of a program's log that an error carries.
+const TAIL: (i64, usize) = (4096, 20);
+
+/// One plan being carried out.
+pub(in crate::supervisor) struct Roll<'a> {
+    client: &'a Client,
+    around: &'a mut dyn Around,
+    settings: BTreeMap<String, Settings>,
+    patience: Duration,
+    pub(in crate::supervisor) done: Done,
+}
+
+impl<'a> Roll<'a> {
+    /// `settings` are those of the files as they were and as they are, the newer ones last.
+    pub(in crate::supervisor) fn new(client: &'a Client, around: &'a mut dyn Around, settings: Vec<Settings>) -> Self {
+        let longest = settings.iter().map(|program| program.stopwaitsecs).max().unwrap_or_default();
+        let settings = settings.into_iter().map(|s| (format!("{}:{}", s.group, s.name), s)).collect();
+        let patience = Duration::from_secs(longest) + GRACE;
+        Self { client, around, settings, patience, done: Done::default() }
+    }
+
+    /// Does everything that `plan` says; what was done so far is in `done` even after an error.
+    pub(in crate::supervisor) fn carry_out(&mut self, plan: &Plan, restart: Restart) -> Result<(), SupervisorError> {
+        self.done.at_rest.clone_from(&plan.at_rest);
+        self.done.up_before.clone_from(&plan.up);
+        for group in &plan.remove {
+            self.remove(group)?;
+            self.done.removed.push(group.clone());
+        }
+        for group in &plan.replace {
+            self.replace(group, plan)?;
+            self.done.replaced.push(group.clone());
+        }
+        for group in &plan.add {
+            self.around.note(&format!("adding {group}"));
+            ignore(self.client.add_group(group), &[Fault::AlreadyAdded])?;
+        }
+        let added: Vec<String> = plan.add.iter().flat_map(|group| self.members(group, |s| s.autostart)).collect();
+        self.wait_up(&added, true)?;
+        self.done.added.clone_from(&plan.add);
+        self.restart(&plan.restart, restart)?;
+        self.start(&plan.start)?;
+        let up = [&added, &plan.restart, &plan.start, &plan.already].into_iter().flatten().cloned();
+        self.still_up(&up.collect())
+    }
+
+    /// Stops and starts running processes, one at a time or together.
+    pub(in crate::supervisor) fn restart(&mut self, ids: &[String], restart: Restart) -> Result<(), SupervisorError> {
+        let mut ids = ids.to_vec();
+        ids.sort_by_key(|id| self.settings.get(id).map(|program| program.priority));
+        let at_once = if restart == Restart::Together { ids.len().max(1) } else { 1 };
+        for turn in ids.chunks(at_once) {
+            self.around.note(&format!("restarting {}", turn.join(", ")));
+            self.drain(turn)?;
+            for id in turn {
+                ignore(self.client.stop(id), &[Fault::NotRunning])?;
+            }
+            self.wait_down(turn)?;
+            for id in turn {
+                self.ask_to_start(id)?;
+            }
+            self.wait_up(turn, false)?;
+            self.undrain(turn)?;
+            self.done.restarted.extend_from_slice(turn);
+        }
+        Ok(())
+    }
+
+    /// Starts processes and waits for them.
+    pub(in crate::supervisor) fn start(&mut self, ids: &[String]) -> Result<(), SupervisorError> {
+        for id in ids {
+            self.around.note(&format!("starting {id}"));
+            self.ask_to_start(id)?;
+        }
+        self.wait_up(ids, false)?;
+        self.undrain(ids)?;
+        self.done.started.extend_from_slice(ids);
+        Ok(())
+    }
+
+    /// Stops processes and waits for that.
+    pub(in crate::supervisor) fn stop(&mut self, ids: &[String]) -> Result<(), SupervisorError> {
+        self.drain(ids)?;
+        for id in ids {
+            self.around.note(&format!("stopping {id}"));
+            ignore(self.client.stop(id), &[Fault::NotRunning])?;
+        }
+        self.wait_down(ids)?;
+        self.done.stopped.extend_from_slice(ids);
+        Ok(())
+    }
+
+    fn remove(&mut self, group: &str) -> Result<(), SupervisorError> {
+        self.around.note(&format!("removing {group}"));
+        self.drain(&self.running(group)?)?;
+        self.forget(group)
+    }
+
+    /// Makes a group anew. All its processes are stopped meanwhile: supervisord has no other way.
+    fn replace(&mut self, group: &str, plan: &Plan) -> Result<(), SupervisorError> {
+        self.around.note(&format!("replacing {group}"));
+        let running = self.running(group)?;
+        self.drain(&running)?;
+        self.forget(group)?;
+        let held: Vec<String> =
+            self.members(group, |s| s.autostart).into_iter().filter(|id| plan.hold.contains(id)).collect();
+        self.add_held(group, &held)?;
+        for id in self.members(group, |s| !s.autostart).iter().filter(|id| plan.up.contains(*id)) {
+            self.ask_to_start(id)?;
+        }
+        let comes_up = |id: &String| plan.up.contains(id) || !(plan.hold.contains(id) || plan.finished.contains(id));
+        let mut up = self.members(group, |s| s.autostart);
+        up.retain(comes_up);
+        up.extend(self.members(group, |s| !s.autostart).into_iter().filter(|id| plan.up.contains(id)));
+        self.wait_up(&up, true)?;
+        self.undrain(&running)
+    }
+
+    /// Makes a group active and leaves its `held` processes stopped, though they are `autostart`.
+    ///
+    /// supervisord has no call for that: it starts what was never started as soon as it looks. So within one call,
+    /// between two of its looks, each is started, killed and told to stop. Mostly that is before the fork has become the
+    /// program, always in its first milliseconds; a group that is not replaced would go on with its old definition instead.
+    fn add_held(&self, group: &str, held: &[String]) -> Result<(), SupervisorError> {
+        if held.is_empty() {
+            return ignore(self.client.add_group(group), &[Fault::AlreadyAdded]);
+        }
+        let mut calls = vec![("supervisor.addProcessGroup", vec![group.into()])];
+        for id in held {
+            let id = Value::from(id.as_str());
+            calls.push(("supervisor.startProcess", vec![id.clone(), Value::Bool(false)]));
+            calls.push(("supervisor.signalProcess", vec![id.clone(), "KILL".into()]));
+            calls.push(("supervisor.stopProcess", vec![id, Value::Bool(false)]));
+        }
+        let mut results = self.client.call_together(&calls)?.into_iter();
+        ignore(results.next().unwrap_or(Ok(Value::Nil)).map(drop), &[Fault::AlreadyAdded])?;
+        // One that could not even be started is tried again by supervisord until it is told to stop.
+        for id in held {
+            ignore(self.client.stop(id), &[Fault::NotRunning])?;
+        }
+        self.wait_down(held)
+    }
+
+    /// Stops a group's processes and makes it inactive.
+    fn forget(&self, group: &str) -> Result<(), SupervisorError> {
+        let deadline = Instant::now() + self.patience;
+        loop {
+            match self.client.stop_group(group) {
+                Err(error) if error.fault() == Some(Fault::BadName) => return Ok(()),
+                stopped => stopped?,
+            }
+            self.wait_down(&self.running(group)?)?;
+            match self.client.remove_group(group) {
+                // A process that had exited was started again by supervisord in between.
+                Err(error) if error.fault() == Some(Fault::StillRunning) && Instant::now() < deadline => {}
+                removed => return ignore(removed, &[Fault::BadName]),
+            }
+        }
+    }
+
+    fn ask_to_start(&self, id: &str) -> Result<(), SupervisorError> {
+        let faults =
+            [Fault::NoFile, Fault::NotExecutable, Fault::SpawnError, Fault::AbnormalTermination, Fault::Failed];
+        match self.client.start(id) {
+            Err(RpcError::Fault { fault, text, .. }) if faults.contains(&fault) => {
+                let state = self.client.process(id).map_or(State::Unknown, |process| process.state);
+                Err(self.not_up(id, state, text))
+            }
+            started => ignore(started, &[Fault::AlreadyStarted]),
+        }
+    }
+
+    fn running(&self, group: &str) -> Result<Vec<String>, SupervisorError> {
+        let processes = self.client.processes()?;
+        Ok(processes.iter().filter(|p| p.group == group && !p.state.is_down()).map(Process::id).collect())
+    }
+
+    fn members(&self, group: &str, which: impl Fn(&Settings) -> bool) -> Vec<String> {
+        let of_group = self.settings.iter().filter(|(_, s)| s.group == group && which(s));
+        of_group.map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Waits until none of `ids` has a process. What supervisord does not know any more has none.
+    fn wait_down(&self, ids: &[String]) -> Result<(), SupervisorError> {
+        let deadline = Instant::now() + self.patience;
+        let mut pauses = pauses();
+        loop {
+            let processes = self.client.processes()?;
+            let up = processes.iter().find(|p| !p.state.is_down() && ids.contains(&p.id()));
+            let Some(up) = up.filter(|_| !ids.is_empty()) else { return Ok(()) };
+            if Instant::now() >= deadline {
+                return Err(SupervisorError::NotDown { program: up.id(), state: up.state, waited: self.patience });
+            }
+            pauses();
+        }
+    }
+
+    /// Waits until all of `ids` are RUNNING; whatever supervisord calls anything but on the way there is a failure. A
+    /// `fresh` one may be found before supervisord has first looked at it.
+    fn wait_up(&self, ids: &[String], fresh: bool) -> Result<(), SupervisorError> {
+        let begun = Instant::now();
+        let mut pauses = pauses();
+        let mut pending: BTreeSet<&String> = ids.iter().collect();
+        while !pending.is_empty() {
+            let processes: BTreeMap<String, Process> =
+                self.client.processes()?.into_iter().map(|p| (p.id(), p)).collect();
+            let mut still = BTreeSet::new();
+            for id in pending {
+                let Some(process) = processes.get(id) else {
+                    return Err(self.not_up(id, State::Unknown, "supervisord does not know it any more".to_owned()));
+                };
+                let late = begun.elapsed() >= self.time_to_start(id);
+                match process.state {
+                    State::Running => {}
+                    State::Exited if self.is_brief(id) && process.exit_status == 0 => {}
+                    State::Starting | State::Stopping if !late => drop(still.insert(id)),
+                    State::Stopped if fresh && !late => drop(still.insert(id)),
+                    state => return Err(self.not_up(id, state, process.description.clone())),
+                }
+            }
+            pending = still;
+            if !pending.is_empty() {
+                pauses();
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether what came up is still up after the rest came up.
+    fn still_up(&self, ids: &BTreeSet<String>) -> Result<(), SupervisorError> {
+        for process in self.client.processes()?.iter().filter(|process| ids.contains(&process.id())) {
+            let done = process.state == State::Exited && process.exit_status == 0;
+            if process.state != State::Running && !done {
+                return Err(self.not_up(&process.id(), process.state, process.description.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    /// startsecs × (startretries + 2) + 5 s
+    fn time_to_start(&self, id: &str) -> Duration {
+        let seconds = self.settings.get(id).map_or(5, |program| {
+            program.startsecs.saturating_mul(program.startretries.saturating_add(2)).saturating_add(5)
+        });
+        Duration::from_secs(seconds)
+    }
+
+    /// Whether it counts as running from its first moment, so that it may have ended well before we look.
+    fn is_brief(&self, id: &str) -> bool {
+        self.settings.get(id).is_some_and(|program| program.startsecs == 0)
+    }
+
+    fn not_up(&self, id: &str, state: State, why: String) -> SupervisorError {
+        let tail = |error| self.client.tail(id, error, TAIL.0).unwrap_or_default();
+        let said = Some(tail(true)).filter(|said| !said.trim().is_empty()).unwrap_or_else(|| tail(false));
+        let lines: Vec<&str> = said.trim_end().lines().collect();
+        let log = lines[lines.len().saturating_sub(TAIL.1)..].join("\n");
+        SupervisorError::NotUp { program: id.to_owned(), state, why, log }
+    }
+
+    fn drain(&mut self, ids: &[String]) -> Result<(), SupervisorError> {
+        let hook = |id: &String, message| SupervisorError::Hook { hook: "drain", program: id.clone(), message };
+        ids.iter().try_for_each(|id| self.around.drain(id).map_err(|message| hook(id, message)))
+    }
+
+    fn undrain(&mut self, ids: &[String]) -> Result<(), SupervisorError> {
+        let hook = |id: &String, message| SupervisorError::Hook { hook: "undrain", program: id.clone(), message };
+        ids.iter().try_for_each(|id| self.around.undrain(id).map_err(|message| hook(id, message)))
+    }
+}
+
+/// Takes faults that say "it is so already" for success.
+fn ignore(result: Result<(), RpcError>, faults: &[Fault]) -> Result<(), SupervisorError> {
+    match result {
+        Err(error) if error.fault().is_some_and(|fault| faults.contains(&fault)) => Ok(()),
+        other => other.map_err(SupervisorError::from),
+    }
+}
+
+/// Sleeps longer each time.
+fn pauses() -> impl FnMut() {
+    let [mut pause, longest] = PAUSES;
+    move || {
+        std::thread::sleep(pause);
+        pause = (pause * 3 / 2).min(longest);
+    }
+}
