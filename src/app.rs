@@ -189,7 +189,7 @@ fn create(source: &SourceArgs) -> Create {
 
 fn pin(days: Option<u64>, until: Option<&str>, clock: Clock) -> Result<Pin> {
     match (days, until) {
-        (Some(days), _) => commands::pin::for_days(days, clock.now()),
+        (Some(days), _) => Ok(Pin::for_days(days, clock.now())?),
         (None, Some(text)) => {
             let moment = Timestamp::parse(text).map(Pin::Until);
             let wrong = || Error::new(error::Kind::Usage, format!("{text:?} is not a time"));

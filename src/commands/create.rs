@@ -1,8 +1,9 @@
 //! `create`: builds a private release.
 
 use super::describe::{Release, Surroundings};
-use super::{Context, Outcome, pin};
+use super::{Context, Outcome};
 use crate::error::{Error, Result};
+use crate::pin::Pin;
 use crate::release::{Manifest, Origin, ReleaseId, SourceKind, StepRecord, StepStatus};
 use crate::source::{self, Ready, Site, Source};
 use crate::tree::{Build, Reservation, Tree, TreeError};
@@ -74,7 +75,7 @@ pub(super) fn build(context: &Context, tree: &Tree, wanted: &Create, cause: &str
     let build = match &resumed {
         Some(manifest) => locked.resume(&manifest.id, Some(cause.to_owned())),
         None => {
-            let pin = wanted.keep_days.map(|days| pin::for_days(days, context.actor.clock.now())).transpose()?;
+            let pin = wanted.keep_days.map(|days| Pin::for_days(days, context.actor.clock.now())).transpose()?;
             let cause = Some(cause.to_owned());
             locked.reserve(Reservation { id: wanted.id.clone(), origin: origin.clone(), pin, cause })
         }
