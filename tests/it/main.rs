@@ -4,4 +4,5 @@
 #![allow(clippy::disallowed_methods, reason = "a test makes the world that the program finds")]
 
 mod activate;
+mod retention;
 mod sandbox;
