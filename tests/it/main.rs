@@ -4,5 +4,8 @@
 #![allow(clippy::disallowed_methods, reason = "a test makes the world that the program finds")]
 
 mod activate;
+mod clean;
+mod lab;
+mod pins;
 mod retention;
 mod sandbox;
