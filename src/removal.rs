@@ -199,7 +199,6 @@ struct Descent {
 
 struct Level {
     name: OsString,
-    path: PathBuf,
     identity: Identity,
     /// Closed while the walk is far below.
     open: Option<(Dir, Names)>,
@@ -210,8 +209,7 @@ struct Level {
 impl Level {
     fn new(name: OsString, dir: Dir) -> Result<Self> {
         let (identity, names) = (dir.identity()?, dir.stream()?);
-        let path = dir.path().to_owned();
-        Ok(Self { name, path, identity, open: Some((dir, names)), kept: HashSet::new() })
+        Ok(Self { name, identity, open: Some((dir, names)), kept: HashSet::new() })
     }
 }
 
@@ -282,7 +280,9 @@ impl Descent {
         let Some(above) = self.levels.last_mut() else { return Ok(()) };
         if above.open.is_none() {
             let Some((below, _)) = &done.open else { return Ok(()) };
-            let dir = below.open_parent(above.identity, above.path.clone())?;
+            // Kept for each level, the paths of a deep tree would fill the memory.
+            let path = below.path().parent().unwrap_or(Path::new("")).to_owned();
+            let dir = below.open_parent(above.identity, path)?;
             let names = dir.stream()?;
             above.open = Some((dir, names));
         }
