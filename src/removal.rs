@@ -180,11 +180,13 @@ impl<'a> Sweep<'a> {
     }
 }
 
-/// A directory that is not empty holds what was already told of; its own failure would say it twice.
+/// A directory that is not empty holds what was already told of, and one that could not be opened was told of itself:
+/// its own failure would say it twice.
 fn count(result: Result<bool>, removed: &mut Removed) -> u64 {
     match result {
         Ok(gone) => u64::from(gone),
         Err(error) if is(&error, Errno::ENOTEMPTY) && !removed.left.is_empty() => 0,
+        Err(error) if removed.left.iter().any(|told| told.path == error.path) => 0,
         Err(error) => {
             removed.keep(error);
             0
