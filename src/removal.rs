@@ -163,7 +163,7 @@ impl<'a> Sweep<'a> {
         let mut gone = self.entries.into_inner();
         for path in shared {
             let (Some(above), Some(last)) = (path.parent(), path.file_name()) else { continue };
-            let result = self.root.open_below(above).and_then(|dir| dir.remove_dir(last));
+            let result = self.root.open_below(above).and_then(|dir| mended(&dir, || dir.remove_dir(last)));
             gone += count(result, &mut removed);
         }
         gone += count(parent.remove_dir(name), &mut removed);
@@ -210,7 +210,7 @@ struct Level {
 
 impl Level {
     fn new(name: OsString, dir: Dir) -> Result<Self> {
-        let (identity, names) = (dir.identity()?, dir.stream()?);
+        let (identity, names) = (dir.identity()?, mended(&dir, || dir.stream())?);
         Ok(Self { name, identity, open: Some((dir, names)), kept: HashSet::new() })
     }
 }
@@ -319,8 +319,8 @@ fn open_mended(parent: &Dir, name: &OsStr) -> Result<Dir> {
     })
 }
 
-/// Does `act` in `dir`; if the directory's own mode forbids it, once more with that mended.
-fn mended<T>(dir: &Dir, act: impl Fn() -> Result<T>) -> Result<T> {
+/// Does `act` in or to `dir`; if the directory's own mode forbids it, once more with that mended.
+pub fn mended<T>(dir: &Dir, act: impl Fn() -> Result<T>) -> Result<T> {
     match act() {
         Err(error) if is(&error, Errno::EACCES) => {
             if dir.set_mode(0o700).is_err() {
