@@ -2,6 +2,7 @@
 
 use crate::cli::{Cli, Color, Command, Global, Kind, Resumed, SourceArgs};
 use crate::clock::{Clock, Timestamp};
+use crate::commands::assemble::Manner;
 use crate::commands::create::{Create, Resume};
 use crate::commands::hotfix::Change;
 use crate::commands::{self, Context, Outcome};
@@ -144,10 +145,10 @@ fn dispatch(context: &Context, command: &Command) -> Result<Outcome> {
                 Some(Resumed::Release(id)) => Resume::Release(id),
                 _ => Resume::Newest,
             });
-            commands::create::run(context, &Create { id: id.clone(), resume, anyway, ..create(source) })
+            commands::create::run(context, &Create { id: id.clone(), resume, ..create(source, anyway) })
         }
         Command::Deploy { source, release, resume } => {
-            let create = Create { anyway: matches!(resume, Some(Some(_))), ..create(source) };
+            let create = create(source, matches!(resume, Some(Some(_))));
             let deploy = commands::deploy::Deploy { create, release: release.clone(), resume: resume.is_some() };
             commands::deploy::run(context, &deploy)
         }
@@ -193,19 +194,20 @@ fn dispatch(context: &Context, command: &Command) -> Result<Outcome> {
     }
 }
 
-fn create(source: &SourceArgs) -> Create {
+fn create(source: &SourceArgs, anyway: bool) -> Create {
     let kind = source.kind.map(|kind| match kind {
         Kind::Git => SourceKind::Git,
         Kind::Dir => SourceKind::Dir,
         Kind::Tar => SourceKind::Tar,
     });
-    let (reference, keep_days, no_python) = (source.r#ref.clone(), source.keep_days, source.no_python);
-    Create { source: source.source.clone(), kind, reference, keep_days, no_python, ..Create::default() }
+    let (reference, keep_days) = (source.r#ref.clone(), source.keep_days);
+    let manner = Manner { no_python: source.no_python, anyway };
+    Create { source: source.source.clone(), kind, reference, keep_days, manner, ..Create::default() }
 }
 
 fn pin(days: Option<u64>, until: Option<&str>, clock: Clock) -> Result<Pin> {
     match (days, until) {
-        (Some(days), _) => commands::pin::for_days(days, clock.now()),
+        (Some(days), _) => Ok(Pin::for_days(days, clock.now())?),
         (None, Some(text)) => {
             let moment = Timestamp::parse(text).map(Pin::Until);
             let wrong = || Error::new(error::Kind::Usage, format!("{text:?} is not a time"));

@@ -2,7 +2,7 @@
 //! uses create, activate and clean.
 
 pub mod activate;
-mod assemble;
+pub mod assemble;
 pub mod clean;
 pub mod create;
 pub mod deactivate;

@@ -285,6 +285,11 @@ impl Dir {
         fchmod(self, Mode::from_bits_truncate(mode)).map_err(|e| PathError::new("change the mode of", &self.path, e))
     }
 
+    /// Sets the permission bits of `file`, which was opened as `name` of this directory.
+    pub fn set_file_mode(&self, file: &File, name: impl AsRef<OsStr>, mode: u32) -> Result<()> {
+        fchmod(file, Mode::from_bits_truncate(mode)).map_err(self.fail("change the mode of", &name))
+    }
+
     /// Sets the modification time of `name`, a link's own.
     pub fn set_mtime(&self, name: impl AsRef<OsStr>, seconds: i64, nanoseconds: i64) -> Result<()> {
         let time = nix::sys::time::TimeSpec::new(seconds, nanoseconds);

@@ -101,6 +101,11 @@ pub fn append_line(file: &mut File, path: &Path, end: u64, line: &[u8]) -> Resul
     outcome
 }
 
+/// Cuts `file` back to its first `end` bytes. Durable with the next sync of it.
+pub fn cut(file: &File, path: &Path, end: u64) -> Result<()> {
+    file.set_len(end).map_err(|e| PathError::new("cut", path, e))
+}
+
 /// Makes the content of `file` durable (fsync).
 pub fn sync_file(file: &File, path: &Path) -> Result<()> {
     fsync(file).map_err(|e| PathError::new("sync", path, e))

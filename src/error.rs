@@ -4,6 +4,7 @@ use crate::config::ConfigError;
 use crate::directory::PathError;
 use crate::identity::IdentityError;
 use crate::lock::{Holder, LockError};
+use crate::pin::PastTheCalendar;
 use crate::python::PythonError;
 use crate::sharing::SharingError;
 use crate::source::SourceError;
@@ -169,6 +170,12 @@ impl From<IdentityError> for Error {
             IdentityError::Untrusted { mend, .. } => Self::refused(message).hint(format!("`{mend}`")),
             IdentityError::Path(error) => error.into(),
         }
+    }
+}
+
+impl From<PastTheCalendar> for Error {
+    fn from(error: PastTheCalendar) -> Self {
+        Self::new(Kind::Usage, error.to_string()).hint("`releasectl pin RELEASE --forever` keeps it for good")
     }
 }
 

@@ -3,7 +3,7 @@
 
 use crate::clock::Timestamp;
 use crate::directory::{Dir, PathError, Result};
-use crate::durable::{append_line, sync_file};
+use crate::durable::{append_line, cut, sync_file};
 use crate::layout::JOURNAL;
 use crate::operation::{Begin, Done, Event, Record, Step};
 use crate::sealed::{seal, unseal};
@@ -123,7 +123,7 @@ impl Journal {
         let fail = |cause| PathError::new("open", &path, cause);
         let mut end = file.metadata().map_err(fail)?.len();
         if tail.torn > 0 && !(tail.damaged || tail.torn_lines) {
-            file.set_len(tail.good_end).map_err(|e| PathError::new("cut", &path, e))?;
+            cut(&file, &path, tail.good_end)?;
             end = tail.good_end;
             notices
                 .push(format!("the last line of the journal was cut short and has been dropped ({} bytes)", tail.torn));

@@ -7,44 +7,44 @@
 // 5 — words: the command line, and what is printed.
 pub mod app;
 pub mod cli;
-pub mod exit;
 pub mod report;
+pub mod exit;
 
 // 4 — verbs: compositions of what is below.
 pub mod commands;
 pub mod error;
 
 // 3 — the world outside, and the tree on disk.
-pub mod config;
+pub mod steps;
+pub mod supervisor;
 pub mod health;
-pub mod identity;
-pub mod journal;
-pub mod lock;
 pub mod python;
 pub mod sharing;
 pub mod source;
-pub mod steps;
-pub mod supervisor;
+pub mod workplace;
+pub mod identity;
 pub mod tools;
 pub mod tree;
+pub mod journal;
+pub mod lock;
 pub mod usage;
-pub mod workplace;
+pub mod config;
 
 // 2 — nouns: pure, no input or output, no clock.
-pub mod environment;
 pub mod layout;
+pub mod standing;
+pub mod retention;
 pub mod operation;
+pub mod release;
+pub mod environment;
 pub mod pin;
 pub mod recipe;
-pub mod release;
-pub mod retention;
-pub mod standing;
 
 // 1 — ground: time, directories, durable changes.
-pub mod clock;
-pub mod directory;
 pub mod durable;
+pub mod transfer;
 pub mod removal;
 pub mod sealed;
 pub mod stage;
-pub mod transfer;
+pub mod directory;
+pub mod clock;

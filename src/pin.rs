@@ -3,10 +3,18 @@
 use crate::clock::Timestamp;
 use serde::{Serialize, Serializer};
 use std::fmt;
+use std::time::Duration;
 
 /// What the names begin with.
 pub const PREFIX: &str = "KEEP_UNTIL__";
 const FOREVER: &str = "forever";
+
+const DAY: u64 = 86_400;
+
+/// So many days that no name of a pin could say when they end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0} days lead past the end of the calendar")]
+pub struct PastTheCalendar(u64);
 
 /// How long a release is to be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,6 +28,13 @@ pub enum Pin {
 }
 
 impl Pin {
+    /// A pin for this many days from `now`, up to the end of that minute: names of pins have no seconds.
+    pub fn for_days(days: u64, now: Timestamp) -> Result<Self, PastTheCalendar> {
+        let span = days.checked_mul(DAY).and_then(|seconds| seconds.checked_add(59)).map(Duration::from_secs);
+        let until = span.and_then(|span| now.plus(span)).filter(|until| until.minute().len() == 16);
+        until.map(Self::Until).ok_or(PastTheCalendar(days))
+    }
+
     /// What the file name `name` says; `None` if it is no pin. Names that are not UTF-8 are given lossily.
     pub fn of_name(name: &str) -> Option<Self> {
         let until = name.strip_prefix(PREFIX)?;

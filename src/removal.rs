@@ -165,7 +165,7 @@ impl<'a> Sweep<'a> {
         let mut gone = self.entries.into_inner();
         for path in shared {
             let (Some(above), Some(last)) = (path.parent(), path.file_name()) else { continue };
-            let result = self.root.open_below(above).and_then(|dir| dir.remove_dir(last));
+            let result = self.root.open_below(above).and_then(|dir| mended(&dir, || dir.remove_dir(last)));
             gone += count(result, &mut removed);
         }
         gone += count(parent.remove_dir(name), &mut removed);
@@ -182,11 +182,13 @@ impl<'a> Sweep<'a> {
     }
 }
 
-/// A directory that is not empty holds what was already told of; its own failure would say it twice.
+/// A directory that is not empty holds what was already told of, and one that could not be opened was told of itself:
+/// its own failure would say it twice.
 fn count(result: Result<bool>, removed: &mut Removed) -> u64 {
     match result {
         Ok(gone) => u64::from(gone),
         Err(error) if is(&error, Errno::ENOTEMPTY) && !removed.left.is_empty() => 0,
+        Err(error) if removed.left.iter().any(|told| told.path == error.path) => 0,
         Err(error) => {
             removed.keep(error);
             0
@@ -201,7 +203,6 @@ struct Descent {
 
 struct Level {
     name: OsString,
-    path: PathBuf,
     identity: Identity,
     /// Closed while the walk is far below.
     open: Option<(Dir, Names)>,
@@ -211,9 +212,8 @@ struct Level {
 
 impl Level {
     fn new(name: OsString, dir: Dir) -> Result<Self> {
-        let (identity, names) = (dir.identity()?, dir.stream()?);
-        let path = dir.path().to_owned();
-        Ok(Self { name, path, identity, open: Some((dir, names)), kept: HashSet::new() })
+        let (identity, names) = (dir.identity()?, mended(&dir, || dir.stream())?);
+        Ok(Self { name, identity, open: Some((dir, names)), kept: HashSet::new() })
     }
 }
 
@@ -286,7 +286,9 @@ impl Descent {
         let Some(above) = self.levels.last_mut() else { return Ok(()) };
         if above.open.is_none() {
             let Some((below, _)) = &done.open else { return Ok(()) };
-            let dir = below.open_parent(above.identity, above.path.clone())?;
+            // Kept for each level, the paths of a deep tree would fill the memory.
+            let path = below.path().parent().unwrap_or(Path::new("")).to_owned();
+            let dir = below.open_parent(above.identity, path)?;
             let names = dir.stream()?;
             above.open = Some((dir, names));
         }
@@ -321,8 +323,8 @@ fn open_mended(parent: &Dir, name: &OsStr) -> Result<Dir> {
     })
 }
 
-/// Does `act` in `dir`; if the directory's own mode forbids it, once more with that mended.
-fn mended<T>(dir: &Dir, act: impl Fn() -> Result<T>) -> Result<T> {
+/// Does `act` in or to `dir`; if the directory's own mode forbids it, once more with that mended.
+pub fn mended<T>(dir: &Dir, act: impl Fn() -> Result<T>) -> Result<T> {
     match act() {
         Err(error) if is(&error, Errno::EACCES) => {
             if dir.set_mode(0o700).is_err() {

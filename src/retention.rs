@@ -208,3 +208,171 @@ fn free_more(facts: &[Facts], verdicts: &mut [Verdict], wanted: u64) {
         freed += fact.bytes;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Reason::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn at(text: &str) -> Timestamp {
+        Timestamp::parse(text).unwrap()
+    }
+
+    fn noon() -> Timestamp {
+        at("2026-12-01_12.00")
+    }
+
+    /// A ready release that nothing protects, the `sequence`th, made in that minute of the day; one MiB.
+    fn release(sequence: u64) -> Facts {
+        let name = format!("R{sequence}");
+        let (release, created_at) =
+            (Some((name.parse().unwrap(), State::Ready)), noon().unix() - 3600 + 60 * sequence as i64);
+        Facts {
+            name,
+            release,
+            sequence,
+            created_at: Timestamp::from_unix(created_at),
+            bytes: MIB,
+            current: false,
+            rollback_target: false,
+            pin: None,
+            leased: false,
+            in_use: false,
+            unfinished: false,
+        }
+    }
+
+    fn in_state(sequence: u64, state: State) -> Facts {
+        let good = release(sequence);
+        Facts { release: good.release.map(|(id, _)| (id, state)), ..good }
+    }
+
+    fn keep(keep: usize) -> Policy {
+        Policy { keep, keep_for: None, wanted_bytes: 0 }
+    }
+
+    /// The one verdict on a release of which only `fact` is known.
+    fn judged(fact: Facts, now: Option<Timestamp>) -> (bool, Vec<Reason>) {
+        let verdict = decide(&[fact], keep(0), now).remove(0);
+        (verdict.remove, verdict.reasons)
+    }
+
+    fn going(verdicts: &[Verdict]) -> Vec<&str> {
+        verdicts.iter().filter(|verdict| verdict.remove).map(|verdict| verdict.name.as_str()).collect()
+    }
+
+    #[test]
+    fn p08_each_protection_is_enough_by_itself() {
+        let free = || release(1);
+        let pin = |name: &str| Pin::of_name(name);
+        let cases = [
+            (Facts { current: true, ..free() }, Current),
+            (Facts { rollback_target: true, ..free() }, RollbackTarget),
+            (Facts { pin: pin("KEEP_UNTIL__2026-12-01_12.01"), ..free() }, Pinned),
+            (Facts { pin: pin("KEEP_UNTIL__forever"), ..free() }, Pinned),
+            (Facts { pin: pin("KEEP_UNTIL__next week"), ..free() }, PinUnreadable),
+            (Facts { leased: true, ..free() }, Leased),
+            (in_state(1, State::Building), Leased),
+            (Facts { in_use: true, ..free() }, InUse),
+            (Facts { unfinished: true, ..free() }, Unfinished),
+            (Facts { release: None, ..free() }, Unrecognised),
+        ];
+        for (fact, reason) in cases {
+            assert!(reason.protects());
+            assert_eq!(protections(&fact, Some(noon())), [reason]);
+            assert_eq!(judged(fact, Some(noon())), (false, vec![reason]));
+        }
+    }
+
+    #[test]
+    fn p10_what_goes_has_a_reason_too() {
+        let ended = Pin::of_name("KEEP_UNTIL__2026-12-01_12.00");
+        let cases = [
+            (release(1), vec![Surplus]),
+            (in_state(1, State::Bad), vec![Bad]),
+            (in_state(1, State::Incomplete), vec![Incomplete]),
+            (Facts { pin: ended, ..release(1) }, vec![Expired, Surplus]),
+            (Facts { pin: ended, ..in_state(1, State::Bad) }, vec![Expired, Bad]),
+        ];
+        for (fact, reasons) in cases {
+            assert!(reasons.iter().all(|reason| !reason.protects()));
+            assert_eq!(judged(fact, Some(noon())), (true, reasons));
+        }
+    }
+
+    #[test]
+    fn p08_of_two_pins_the_later_counts() {
+        let pins =
+            ["KEEP_UNTIL__2026-11-01_00.00", "KEEP_UNTIL__2027-01-01_00.00"].map(|name| Pin::of_name(name).unwrap());
+        let twice = Facts { pin: Pin::strongest(pins), ..release(1) };
+        assert_eq!(judged(twice, Some(noon())), (false, vec![Pinned]));
+    }
+
+    #[test]
+    fn failed_and_bad_releases_do_not_count_towards_keep() {
+        let facts = [
+            release(1),
+            release(2),
+            release(3),
+            in_state(4, State::Bad),
+            in_state(5, State::Incomplete),
+            in_state(6, State::Incomplete),
+        ];
+        assert_eq!(going(&decide(&facts, keep(2), Some(noon()))), ["R1", "R4", "R5", "R6"]);
+        assert_eq!(going(&decide(&facts, keep(3), Some(noon()))), ["R4", "R5", "R6"]);
+        assert_eq!(going(&decide(&facts, keep(9), Some(noon()))), ["R4", "R5", "R6"]);
+    }
+
+    #[test]
+    fn the_newest_are_those_that_the_journal_put_last() {
+        let older_name = Facts { sequence: 9, ..release(1) };
+        let facts = [release(3), older_name, release(2)];
+        let verdicts = decide(&facts, keep(1), Some(noon()));
+        assert_eq!(going(&verdicts), ["R3", "R2"], "neither by name nor by time, and told in the order of the facts");
+        assert_eq!(verdicts[1].reasons, [AmongNewest]);
+    }
+
+    #[test]
+    fn what_is_protected_still_counts_among_the_newest() {
+        let facts = [release(1), release(2), Facts { current: true, ..release(3) }];
+        let verdicts = decide(&facts, keep(2), Some(noon()));
+        assert_eq!(going(&verdicts), ["R1"]);
+        assert_eq!(verdicts[2].reasons, [Current, AmongNewest]);
+    }
+
+    #[test]
+    fn p08_a_clock_that_cannot_be_trusted_ends_no_pin_and_makes_nothing_old() {
+        let ended = Facts { pin: Pin::of_name("KEEP_UNTIL__2020-01-01_00.00"), ..release(1) };
+        assert_eq!(judged(ended, None), (false, vec![Pinned]));
+        let policy = Policy { keep_for: Some(Duration::from_secs(1)), ..keep(0) };
+        assert_eq!(decide(&[release(1)], policy, None)[0].reasons, [Recent]);
+        assert_eq!(judged(release(1), None), (true, vec![Surplus]), "what nothing but its number speaks against");
+    }
+
+    #[test]
+    fn keep_for_keeps_what_is_younger_whatever_it_is() {
+        let policy = |minutes: u64| Policy { keep_for: Some(Duration::from_secs(60 * minutes)), ..keep(0) };
+        let undated = Facts { created_at: None, ..release(4) };
+        let facts = [release(1), in_state(2, State::Incomplete), in_state(3, State::Bad), undated];
+        assert_eq!(going(&decide(&facts, policy(58), Some(noon()))), ["R1", "R2"]);
+        let recent = decide(&facts, policy(60), Some(noon()));
+        assert!(recent.iter().all(|verdict| verdict.reasons == [Recent]), "{recent:?}");
+    }
+
+    #[test]
+    fn min_free_gives_up_the_oldest_of_the_newest_and_no_more_than_it_must() {
+        let current = Facts { current: true, ..release(5) };
+        let facts = [release(1), release(2), release(3), release(4), current];
+        let gone = |wanted_bytes| {
+            let verdicts = decide(&facts, Policy { wanted_bytes, ..keep(4) }, Some(noon()));
+            going(&verdicts).join(" ")
+        };
+        assert_eq!(gone(0), "R1");
+        assert_eq!(gone(MIB), "R1", "what goes anyway is enough");
+        assert_eq!(gone(MIB + 1), "R1 R2");
+        assert_eq!(gone(3 * MIB), "R1 R2 R3");
+        assert_eq!(gone(u64::MAX), "R1 R2 R3 R4", "what is live stays, however much is wanted");
+    }
+}

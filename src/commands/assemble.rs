@@ -1,9 +1,8 @@
 //! What a build does, in order: source, shared links, what is carried over, python_env, the recipe's steps of phase
 //! "create". Each is recorded when it is over and skipped on resume while that is still true.
 
-use super::create::{Create, note};
 use super::inside::workplace;
-use super::tee::Tee;
+use super::tee::{Tee, note};
 use super::{Context, programs};
 use crate::directory::Dir;
 use crate::error::{Error, Result};
@@ -17,14 +16,23 @@ use crate::steps;
 use crate::tree::{Build, Tree, compare};
 use std::time::Instant;
 
+/// How a release is built.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Manner {
+    /// Without a virtual environment.
+    pub no_python: bool,
+    /// On resume: even though the recipe has changed since.
+    pub anyway: bool,
+}
+
 /// Does everything that is not on record, and commits the build.
-pub(super) fn run(context: &Context, tree: &Tree, build: &mut Build, ready: &Ready, wanted: &Create) -> Result<()> {
+pub(super) fn run(context: &Context, tree: &Tree, build: &mut Build, ready: &Ready, manner: Manner) -> Result<()> {
     bring_source(context, tree, build, ready)?;
     let settings = context.config.with_recipe(build.dir())?;
-    check_recipe(context, build, wanted.anyway)?;
+    check_recipe(context, build, manner.anyway)?;
     let live = live_release(tree)?;
     share(context, tree, build, &settings, live.as_ref())?;
-    if !wanted.no_python {
+    if !manner.no_python {
         make_python(context, tree, build, &settings)?;
     }
     run_steps(context, tree, build, &settings)?;

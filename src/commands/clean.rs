@@ -1,6 +1,7 @@
 //! `clean`: removes what nobody needs.
 
 use super::{Context, Outcome};
+use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::identity::as_root;
 use crate::operation::Operation;
@@ -62,10 +63,11 @@ pub fn run(context: &Context, wanted: &Clean) -> Result<Outcome> {
     let used = as_root(|| usage::scan(&tree.layout().releases()));
     if wanted.dry_run {
         let facts = tree.facts(&tree.standing()?, &used)?;
-        let verdicts = decide(&facts, policy(context, wanted, &tree)?, Some(context.actor.clock.now()));
+        let now = tree.trusted_now(context.actor.clock)?;
+        let verdicts = decide(&facts, policy(context, wanted, &tree)?, now);
         let (removed, kept) = split(&verdicts);
         let freed_bytes = bytes_of(&facts, &verdicts);
-        return Ok(Outcome::Clean(Cleaned { dry_run: true, removed, kept, freed_bytes, warnings: Vec::new() }));
+        return Ok(Outcome::Clean(Cleaned { dry_run: true, removed, kept, freed_bytes, warnings: doubts(now) }));
     }
     let mut locked = context.lock(&tree)?;
     let facts = locked.facts(&used)?;
@@ -78,12 +80,14 @@ pub fn run(context: &Context, wanted: &Clean) -> Result<Outcome> {
     drop(locked);
     let mut cleaned = sweep(context, &tree, discarded, &verdicts)?;
     cleaned.kept = kept;
-    if now.is_none() {
-        cleaned
-            .warnings
-            .push("the clock lies before the newest entry of the journal: nothing was removed for its age".into());
-    }
+    cleaned.warnings.extend(doubts(now));
     Ok(Outcome::Clean(cleaned))
+}
+
+/// What a person should hear of a clock that cannot be trusted.
+fn doubts(now: Option<Timestamp>) -> Vec<String> {
+    let doubt = "the clock lies before the newest entry of the journal: nothing is removed for its age";
+    now.is_none().then(|| doubt.to_owned()).into_iter().collect()
 }
 
 /// Deletes what was discarded, and whatever an earlier run left in the trash. Needs no lock.

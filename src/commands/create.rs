@@ -1,14 +1,16 @@
 //! `create`: builds a private release.
 
+use super::assemble::{self, Manner};
 use super::describe::{Release, Surroundings};
-use super::{Context, Outcome, assemble, pin};
+use super::tee::note;
+use super::{Context, Outcome};
 use crate::error::{Error, Result};
+use crate::pin::Pin;
 use crate::release::{Manifest, Origin, ReleaseId, SourceKind, StepRecord};
 use crate::source::{self, Ready, Source};
 use crate::tree::{Build, Reservation, Tree, TreeError};
 use crate::usage::Usage;
 use serde::Serialize;
-use std::io::Write;
 
 /// Bytes and inodes that must stay free beside what a release takes.
 const MARGIN: u64 = 16 << 20;
@@ -26,12 +28,10 @@ pub struct Create {
     pub id: Option<ReleaseId>,
     /// Days it is kept.
     pub keep_days: Option<u64>,
-    /// Build no virtual environment.
-    pub no_python: bool,
     /// Go on with one that was not finished.
     pub resume: Option<Resume>,
-    /// Go on even though the recipe has changed since.
-    pub anyway: bool,
+    /// How it is built.
+    pub manner: Manner,
 }
 
 /// Which unfinished release to go on with.
@@ -77,7 +77,7 @@ pub(super) fn build(context: &Context, tree: &Tree, wanted: &Create, cause: &str
     let build = match &resumed {
         Some(manifest) => locked.resume(&manifest.id, Some(cause.to_owned())),
         None => {
-            let pin = wanted.keep_days.map(|days| pin::for_days(days, context.actor.clock.now())).transpose()?;
+            let pin = wanted.keep_days.map(|days| Pin::for_days(days, context.actor.clock.now())).transpose()?;
             let cause = Some(cause.to_owned());
             locked.reserve(Reservation { id: wanted.id.clone(), origin: origin.clone(), pin, cause })
         }
@@ -86,7 +86,7 @@ pub(super) fn build(context: &Context, tree: &Tree, wanted: &Create, cause: &str
     drop(locked);
     let mut build = build?;
     build.manifest.origin = origin;
-    let outcome = assemble::run(context, tree, &mut build, &ready, wanted);
+    let outcome = assemble::run(context, tree, &mut build, &ready, wanted.manner);
     conclude(context, tree, &mut build, outcome)?;
     Ok(build)
 }
@@ -186,9 +186,4 @@ pub(super) fn conclude(context: &Context, tree: &Tree, build: &mut Build, outcom
     }
     let hint = || format!("`releasectl create --resume {id}` tries again, `releasectl clean` removes what is there");
     outcome.map_err(|error| error.or_hint(hint))
-}
-
-/// A line of our own in the build's log. A log that cannot be written stops nothing.
-pub(super) fn note(build: &Build, line: &str) {
-    let _ = writeln!(build.log(), "releasectl: {line}");
 }

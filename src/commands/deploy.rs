@@ -124,7 +124,7 @@ fn carry_out(context: &Context, tree: &Tree, mut build: Build, wanted: &Deploy) 
 fn refuse_changed_recipe(context: &Context, build: &Build, wanted: &Deploy) -> Result<()> {
     let sum = context.config.sum(build.dir())?;
     let changed = build.manifest.recipe.as_ref().is_some_and(|before| *before != sum);
-    if !(wanted.resume && changed) || wanted.create.anyway {
+    if !(wanted.resume && changed) || wanted.create.manner.anyway {
         return Ok(());
     }
     let hint = "`--resume=anyway` goes on by the new one; steps that are done stay done";

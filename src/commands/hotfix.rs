@@ -2,7 +2,8 @@
 
 use super::activate::{alive, flip};
 use super::assemble::{commit, make_python, record};
-use super::create::{conclude, note, preflight};
+use super::create::{conclude, preflight};
+use super::tee::note;
 use super::{Context, Outcome, Target};
 use crate::error::{Error, Kind, Result};
 use crate::layout::MIRROR;

@@ -6,9 +6,9 @@ use crate::steps::Programs;
 use crate::tree::Tree;
 
 /// A host without supervisor has nothing to stop or start.
-pub(super) struct None_;
+pub(super) struct Nothing;
 
-impl Programs for None_ {
+impl Programs for Nothing {
     fn stop(&mut self, _: &[String]) -> Result<(), String> {
         Ok(())
     }
@@ -19,6 +19,6 @@ impl Programs for None_ {
 }
 
 /// The programs that `settings` give this environment on this host.
-pub(super) fn of(_: &Context, _: &Tree, _: &Settings) -> None_ {
-    None_
+pub(super) fn of(_: &Context, _: &Tree, _: &Settings) -> Nothing {
+    Nothing
 }

@@ -14,8 +14,13 @@ pub fn run(context: &Context, targets: &[Target]) -> Result<Outcome> {
     let tree = context.tree()?;
     let used = as_root(|| usage::scan(&tree.layout().releases()));
     let mut locked = context.lock(&tree)?;
-    let mut ids: Vec<ReleaseId> = targets.iter().map(|target| target.resolve(&tree)).collect::<Result<_>>()?;
-    ids.dedup();
+    let mut ids: Vec<ReleaseId> = Vec::new();
+    for target in targets {
+        let id = target.resolve(&tree)?;
+        if !ids.contains(&id) {
+            ids.push(id);
+        }
+    }
     let facts = locked.facts(&used)?;
     let now = locked.trusted_now();
     let mut verdicts = Vec::new();

@@ -42,3 +42,8 @@ impl<'a> Tee<'a> {
         Ok(())
     }
 }
+
+/// A line of our own in the build's log. A log that cannot be written stops nothing.
+pub(super) fn note(build: &Build, line: &str) {
+    let _ = writeln!(build.log(), "releasectl: {line}");
+}

@@ -15,7 +15,7 @@ use super::{Made, Order, PythonError, Sink, bytecode, make_parent, name_of, path
 use crate::directory::{Dir, PathError};
 use crate::transfer::copy_entry;
 use nix::errno::Errno;
-use nix::sys::stat::{FileStat, Mode, fchmod};
+use nix::sys::stat::FileStat;
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
@@ -179,7 +179,7 @@ impl<'a> Linking<'a> {
         }
         let mut file = new.create_file(name, 0o600)?;
         file.write_all(&made).map_err(|cause| PathError::new("write", new.path().join(name), cause))?;
-        fchmod(&file, Mode::from_bits_truncate(stat.st_mode & 0o777)).map_err(new.fail("change the mode of", name))?;
+        new.set_file_mode(&file, name, stat.st_mode & 0o777)?;
         Ok(new.set_mtime(name, stat.st_mtime, stat.st_mtime_nsec)?)
     }
 }

@@ -6,7 +6,7 @@ use crate::directory::{Dir, PathError, kind};
 use crate::layout::STATE;
 use crate::pin::PREFIX;
 use nix::errno::Errno;
-use nix::sys::stat::{Mode, SFlag, fchmod};
+use nix::sys::stat::{Mode, SFlag};
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs::File;
@@ -260,8 +260,7 @@ impl<'a> Unpacking<'a> {
             return Err(refuse(name, format!("it is cut short: {copied} of {size} bytes")));
         }
         self.written += size;
-        let set = fchmod(&file, Mode::from_bits_truncate(mode));
-        set.map_err(|errno| PathError::new("change the mode of", self.into.path().join(name), errno).into())
+        Ok(self.into.set_file_mode(&file, name, mode)?)
     }
 
     /// A second name for a file that came before, reached without following anything.

@@ -68,7 +68,8 @@ impl LockedTree<'_> {
         }
         let Some(lease) = Lease::try_exclusive(&dir)? else { return Err(refuse("its lease was taken").into()) };
         let name = format!("{id}.{seq}");
-        match releases.move_to(id.as_str(), trash, &name) {
+        // A directory that its owner may not write to cannot be moved elsewhere: its `..` would change.
+        match removal::mended(&dir, || releases.move_to(id.as_str(), trash, &name)) {
             Ok(()) => match trash.stat(&name)? {
                 Some(stat) if Identity::from(&stat) == identity => Ok(None),
                 _ => Err(refuse("another directory was put in its place meanwhile").into()),

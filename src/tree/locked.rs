@@ -70,6 +70,12 @@ impl Tree {
         Ok(LockedTree { tree: self, actor, journal, standing, unfinished, newest_entry, notices, _lock: lock })
     }
 
+    /// The same as [`LockedTree::trusted_now`], as a look shows it.
+    pub fn trusted_now(&self, clock: Clock) -> Result<Option<Timestamp>> {
+        let tail = Tail::read(self.state(), &standing::is_enough)?;
+        Ok(trusted(clock.now(), tail.records.last().map(|record| record.at)))
+    }
+
     fn newest_sequence(&self) -> Result<u64> {
         Ok(self
             .entries()?
@@ -105,8 +111,7 @@ impl LockedTree<'_> {
     /// The present moment if the clock can be trusted with deciding what is old; `None` if it lies before the newest
     /// entry of the journal.
     pub fn trusted_now(&self) -> Option<Timestamp> {
-        let now = self.actor.clock.now();
-        Some(now).filter(|now| self.newest_entry.is_none_or(|newest| newest <= *now))
+        trusted(self.actor.clock.now(), self.newest_entry)
     }
 
     /// Writes an intent, durable on return. On a full disk the ballast is given up for it.
@@ -238,6 +243,11 @@ impl LockedTree<'_> {
         }
         Ok(())
     }
+}
+
+/// `now`, unless an entry was written after it.
+fn trusted(now: Timestamp, newest: Option<Timestamp>) -> Option<Timestamp> {
+    Some(now).filter(|now| newest.is_none_or(|newest| newest <= *now))
 }
 
 /// Makes the ballast. If there is no room for it there is none, and no error.

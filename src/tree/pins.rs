@@ -1,6 +1,6 @@
 //! Pins on disk.
 
-use super::{LockedTree, Result};
+use super::{LockedTree, Result, TreeError};
 use crate::operation::{Begin, Operation, Outcome};
 use crate::pin::{PREFIX, Pin};
 use crate::release::ReleaseId;
@@ -12,6 +12,10 @@ impl LockedTree<'_> {
     /// Returns whether anything changed.
     pub fn set_pin(&mut self, id: &ReleaseId, pin: Option<Pin>) -> Result<bool> {
         let started = Instant::now();
+        let ours = self.tree.entry(id.as_str().as_ref())?.is_some_and(|entry| entry.id().is_some());
+        if !ours {
+            return Err(TreeError::NoRelease(id.to_string()));
+        }
         let release = self.tree.open_release(id)?;
         let new = pin.and_then(Pin::name);
         let names = release.names()?;
