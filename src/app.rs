@@ -16,6 +16,7 @@ use crate::release::SourceKind;
 use crate::report::{self, Paint, Progress};
 use crate::tools::Tools;
 use crate::tree::Actor;
+use crate::workplace::OPERATION;
 use clap::{CommandFactory, Parser};
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::{Gid, Uid};
@@ -65,12 +66,25 @@ fn perform(cli: &Cli, arguments: &[OsString]) -> Exit {
     }
     let (context, outcome) = match context(&cli.global, arguments) {
         Ok(context) => {
-            let outcome = dispatch(&context, &cli.command);
+            let outcome = refuse_reentry(&context, &cli.command).and_then(|()| dispatch(&context, &cli.command));
             (Some(context), outcome)
         }
         Err(error) => (None, Err(error)),
     };
     conclude(cli, context.as_ref(), outcome)
+}
+
+/// A step or hook must not change the tree it is a part of a change of: it would wait for itself. What `exec`, `manage`
+/// and `task` started is an operator's own.
+fn refuse_reentry(context: &Context, command: &Command) -> Result<()> {
+    let operation = std::env::var(OPERATION).unwrap_or_default();
+    let within = matches!(operation.as_str(), "create" | "deploy" | "hotfix" | "rollback" | "activate");
+    let same = std::env::var_os("RELEASECTL_ROOT").is_some_and(|root| Path::new(&root) == context.root);
+    if !(within && same && command.changes()) {
+        return Ok(());
+    }
+    let message = format!("`{}` cannot be run from a step or hook of `{operation}` on the same tree", command.name());
+    Err(Error::refused(message).hint("let the recipe say what is to be done, or run it afterwards"))
 }
 
 /// Prints the outcome or the error.

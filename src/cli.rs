@@ -294,6 +294,14 @@ pub enum Command {
 }
 
 impl Command {
+    /// Whether it may change the tree.
+    pub fn changes(&self) -> bool {
+        use Command::*;
+        let looks = matches!(self, List | Status | Show { .. } | History { .. } | Log { .. } | Path { .. } | Ps);
+        let runs = matches!(self, Exec { .. } | Manage { .. } | Task { .. });
+        !(looks || runs || matches!(self, Verify { .. } | Doctor | Completions { .. }))
+    }
+
     /// Its name in the documents.
     pub fn name(&self) -> &'static str {
         match self {

@@ -43,6 +43,9 @@ const HANDED_ON: [&str; 20] = [
     "NO_PROXY",
     "ALL_PROXY",
 ];
+/// How much of a shell command a message shows.
+const LABEL: usize = 80;
+
 /// Why a program did not do its work.
 #[derive(Debug, thiserror::Error)]
 pub enum ToolError {
@@ -243,11 +246,20 @@ impl Program {
         command.exec()
     }
 
+    /// What it is called in messages: its name and its verb, or the beginning of a shell command.
     fn label(&self) -> String {
         let name = Path::new(&self.file).file_name().unwrap_or(&self.file).to_string_lossy().into_owned();
-        let verb =
-            self.arguments.iter().find(|a| a.to_str().is_some_and(|a| a.starts_with(|c: char| c.is_alphabetic())));
-        verb.map_or(name.clone(), |verb| format!("{name} {}", verb.to_string_lossy()))
+        let words: Vec<_> = self.arguments.iter().map(|word| word.to_string_lossy()).collect();
+        if let [dash, command, ..] = &words[..]
+            && dash == "-c"
+        {
+            let line = command.lines().next().unwrap_or_default();
+            let short: String = line.chars().take(LABEL).collect();
+            let more = if short.len() < command.len() { " …" } else { "" };
+            return format!("`{short}{more}`");
+        }
+        let verb = words.iter().find(|word| word.starts_with(|c: char| c.is_alphabetic()));
+        verb.map_or(name.clone(), |verb| format!("{name} {verb}"))
     }
 
     #[expect(clippy::disallowed_methods, reason = "the one home of Command::new")]

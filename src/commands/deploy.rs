@@ -173,6 +173,7 @@ impl Deploying<'_> {
             if let Ok(mut locked) = self.context.lock_briefly(self.tree) {
                 locked.deploy_step(self.seq, done.clone());
             }
+            self.steps.retain(|before| before.name != done.name);
             self.steps.push(done);
         }
         Ok(any)

@@ -42,6 +42,11 @@ impl Running {
             Ok(read > 0)
         };
         let followed = self.follow(&mut output, &mut take);
+        let left = followed.as_ref().map_or(Vec::new(), |_| session_of(self.child.id()));
+        if let (false, Ok(Some(_))) = (left.is_empty(), &followed) {
+            let line = format!("releasectl: {} left processes behind: {}\n", self.label, left.join(", "));
+            let _ = sink(line.as_bytes());
+        }
         if followed.is_err() {
             end_group(&mut self.child);
         }
@@ -129,6 +134,19 @@ fn readable(output: &PipeReader, milliseconds: u16) -> io::Result<bool> {
         Err(Errno::EINTR) => Ok(false),
         Err(errno) => Err(errno.into()),
     }
+}
+
+/// The processes of a session, as /proc shows them: what a program that led it left behind.
+fn session_of(leader: u32) -> Vec<String> {
+    let names = std::fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.file_name());
+    let pids = names.filter_map(|name| name.to_str()?.parse::<u32>().ok()).filter(|pid| *pid != leader);
+    let member = |pid: &u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // pid (name) state parent group session; the name may hold anything, brackets too.
+        let session = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().nth(3)?.parse().ok());
+        session == Some(leader)
+    };
+    pids.filter(member).map(|pid| pid.to_string()).collect()
 }
 
 /// Ends a program and its process group: TERM, then KILL.
