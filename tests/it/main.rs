@@ -5,6 +5,7 @@
 
 mod activate;
 mod clean;
+mod deletion;
 mod lab;
 mod pins;
 mod retention;
