@@ -31,12 +31,22 @@ impl PathError {
         Self { action, path: path.into(), cause: cause.into() }
     }
 
+    /// Whether something else stands where a file should.
+    pub fn is_no_file(&self) -> bool {
+        self.cause.get_ref().is_some_and(|cause| cause.is::<NotAFile>())
+    }
+
     /// Whether the file system has no room left: blocks, inodes, quota or a file-size limit.
     pub fn is_full(&self) -> bool {
         let full = [Errno::ENOSPC, Errno::EDQUOT, Errno::EFBIG];
         full.iter().any(|errno| self.cause.raw_os_error() == Some(*errno as i32))
     }
 }
+
+/// What stands where a file should: a directory, a link, a FIFO, a device.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("it is not a regular file")]
+pub struct NotAFile;
 
 /// Shorthand of this floor.
 pub type Result<T, E = PathError> = std::result::Result<T, E>;
@@ -207,13 +217,15 @@ impl Dir {
     }
 
     fn open_regular(&self, name: &OsStr, flags: OFlag, mode: Mode) -> Result<Option<File>> {
-        let Some(fd) = absent(openat(self, name, flags | SAFE, mode)).map_err(self.fail("open", &name))? else {
-            return Ok(None);
+        let no_file = || PathError::new("open", self.path.join(name), io::Error::other(NotAFile));
+        let fd = match absent(openat(self, name, flags | SAFE, mode)) {
+            Err(Errno::ELOOP | Errno::EISDIR | Errno::ENXIO) => return Err(no_file()),
+            opened => opened.map_err(self.fail("open", name))?,
         };
-        let stat = fstat(&fd).map_err(self.fail("look at", &name))?;
+        let Some(fd) = fd else { return Ok(None) };
+        let stat = fstat(&fd).map_err(self.fail("look at", name))?;
         if kind(&stat) != SFlag::S_IFREG {
-            let cause = io::Error::other("it is not a regular file");
-            return Err(PathError::new("open", self.path.join(name), cause));
+            return Err(no_file());
         }
         Ok(Some(File::from(fd)))
     }

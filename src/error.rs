@@ -80,6 +80,10 @@ impl Error {
 
 impl From<PathError> for Error {
     fn from(error: PathError) -> Self {
+        if error.is_no_file() {
+            let hint = "look what it is, move it away while no releasectl runs, then see `releasectl doctor`";
+            return Self::new(Kind::Damaged, error.to_string()).hint(hint);
+        }
         let kind = error.cause.kind();
         let hint = match kind {
             _ if error.is_full() => "free some space: `releasectl clean`, then repeat the command",

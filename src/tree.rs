@@ -230,11 +230,22 @@ impl Tree {
         let (Some(id), true) = (id, kind(&stat) == SFlag::S_IFDIR) else {
             return Ok(Some(Entry { name: name.to_owned(), found: Found::Foreign, identity, pin: None }));
         };
+        let (found, pin) = match self.look_into(name, &id) {
+            Ok(known) => known,
+            // Somebody removed it meanwhile.
+            Err(TreeError::Path(error)) if error.cause.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            // One that cannot be looked into must not hide the others. Somebody else's is none of ours.
+            Err(_) if stat.st_uid != self.releases.own_stat()?.st_uid => (Found::Foreign, None),
+            Err(error) => (Found::Damaged(id, error.to_string()), None),
+        };
+        Ok(Some(Entry { name: name.to_owned(), found, identity, pin }))
+    }
+
+    fn look_into(&self, name: &OsStr, id: &ReleaseId) -> Result<(Found, Option<Pin>)> {
         let dir = self.releases.open_dir(name)?;
         let names = dir.names()?;
         let pin = Pin::strongest(names.iter().filter_map(|name| Pin::of_name(&name.to_string_lossy())));
-        let found = self.identify(&dir, id, &names)?;
-        Ok(Some(Entry { name: name.to_owned(), found, identity, pin }))
+        Ok((self.identify(&dir, id.clone(), &names)?, pin))
     }
 
     /// What a directory of `releases/` is, by its manifest; for one that was there before us, by the one we keep for it.

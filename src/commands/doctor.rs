@@ -1,13 +1,15 @@
 //! `doctor`: checks everything, and says what to do.
 
 use super::{Context, Outcome};
+use crate::directory::kind;
 use crate::error::Result;
 use crate::identity::as_root;
 use crate::journal;
 use crate::layout::{BALLAST, LOCK, STATE, TRASH};
 use crate::release::{ReleaseId, State};
-use crate::tree::{Found, Live, Tree};
+use crate::tree::{Found, Live, Tree, TreeError};
 use crate::usage;
+use nix::sys::stat::SFlag;
 use nix::sys::statfs;
 use serde::Serialize;
 
@@ -55,27 +57,32 @@ impl Check {
 pub fn run(context: &Context) -> Result<Outcome> {
     let tree = context.tree()?;
     let checks = [
-        current(&tree)?,
-        previous(&tree)?,
-        releases(&tree)?,
-        journal_check(&tree)?,
-        lock(&tree)?,
-        state(&tree)?,
-        space(&tree)?,
+        current(&tree),
+        established("previous", previous(&tree)),
+        established("releases", releases(&tree)),
+        established("journal", journal_check(&tree)),
+        established("lock", lock(&tree)),
+        established("state", state(&tree)),
+        established("space", space(&tree)),
         file_system(&tree),
         tools(context),
-        processes(&tree)?,
+        processes(&tree),
     ];
     Ok(Outcome::Doctor(Diagnosis { checks: checks.into() }))
 }
 
-fn current(tree: &Tree) -> Result<Check> {
+/// What cannot be looked at is not well; the other checks go on.
+fn established(name: &'static str, check: Result<Check>) -> Check {
+    check.unwrap_or_else(|error| Check { name, ok: false, message: error.message, hint: error.hint })
+}
+
+fn current(tree: &Tree) -> Check {
     let name = "current";
     let live = match tree.live() {
         Ok(live) => live,
-        Err(error) => return Ok(Check::bad(name, error.to_string(), "move it away, then `releasectl activate`")),
+        Err(error) => return Check::bad(name, error.to_string(), "move it away, then `releasectl activate`"),
     };
-    Ok(match live {
+    match live {
         Live::Nothing => Check::good(name, "nothing is live"),
         Live::Release(id) => match tree.release(&id) {
             Ok(manifest) if manifest.state(false) == State::Ready => Check::good(name, format!("{id} is live")),
@@ -93,13 +100,15 @@ fn current(tree: &Tree) -> Result<Check> {
             let message = format!("it leads to {}, which is no release here", target.display());
             Check::bad(name, message, "`releasectl activate` a release of `releasectl list`")
         }
-    })
+    }
 }
 
 fn previous(tree: &Tree) -> Result<Check> {
     let name = "previous";
-    let Ok(standing) = tree.standing() else { return Ok(Check::good(name, "not known while current is no link")) };
-    Ok(match tree.rollback_target(&standing) {
+    if let Err(error @ TreeError::CurrentIsNoLink { .. }) = tree.live() {
+        return Ok(Check::good(name, format!("not known while {error}")));
+    }
+    Ok(match tree.rollback_target(&tree.standing()?) {
         Some(id) => Check::good(name, format!("a rollback would go to {id}")),
         None => Check::good(name, "there is nothing to go back to yet"),
     })
@@ -154,8 +163,12 @@ fn journal_check(tree: &Tree) -> Result<Check> {
 fn lock(tree: &Tree) -> Result<Check> {
     let name = "lock";
     let Some(stat) = tree.state().stat(LOCK)? else { return Ok(Check::good(name, "it was never taken")) };
+    let path = tree.state().path().join(LOCK);
+    if kind(&stat) != SFlag::S_IFREG {
+        let hint = "move it away while no releasectl runs; it is made anew";
+        return Ok(Check::bad(name, format!("{} is not a regular file", path.display()), hint));
+    }
     if stat.st_mode & 0o077 != 0 {
-        let path = tree.state().path().join(LOCK);
         let message = format!("{} can be opened by others, who could hold it for ever", path.display());
         return Ok(Check::bad(name, message, format!("`chmod 600 {}`", path.display())));
     }
@@ -227,11 +240,11 @@ fn tools(context: &Context) -> Check {
     }
 }
 
-fn processes(tree: &Tree) -> Result<Check> {
+fn processes(tree: &Tree) -> Check {
     let name = "processes";
     let used = as_root(|| usage::scan(&tree.layout().releases()));
     if !used.known {
-        return Ok(Check::bad(name, "/proc cannot be read: every release counts as in use", "mount /proc"));
+        return Check::bad(name, "/proc cannot be read: every release counts as in use", "mount /proc");
     }
     let live = tree.live().ok().and_then(|live| live.id().cloned());
     let old: Vec<String> = used
@@ -244,5 +257,5 @@ fn processes(tree: &Tree) -> Result<Check> {
     } else {
         format!("some run from {}", old.join(", "))
     };
-    Ok(Check::good(name, message))
+    Check::good(name, message)
 }

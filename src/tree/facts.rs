@@ -9,8 +9,16 @@ use crate::retention::Facts;
 use crate::standing::{self, Standing};
 use crate::usage::Usage;
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 
 impl Tree {
+    /// The entry of `releases/` that `current` leads to or somewhere into: without it the link would lead nowhere.
+    fn holding_current(&self) -> Option<OsString> {
+        let real = |path| std::fs::canonicalize(path).ok();
+        let (live, releases) = (real(self.layout().current())?, real(self.layout().releases())?);
+        Some(live.strip_prefix(releases).ok()?.iter().next()?.to_owned())
+    }
+
     /// The facts as a look shows them, without any lock; what is leased is what the kernel tells.
     pub fn facts(&self, standing: &Standing, usage: &Usage) -> Result<Vec<Facts>> {
         let held: BTreeSet<u64> = all_holders().into_iter().map(|(_, inode)| inode).collect();
@@ -18,7 +26,7 @@ impl Tree {
     }
 
     fn gather(&self, standing: &Standing, usage: &Usage, leased: &dyn Fn(&Entry) -> bool) -> Result<Vec<Facts>> {
-        let target = self.rollback_target(standing);
+        let (target, holding) = (self.rollback_target(standing), self.holding_current());
         let tail = Tail::read(self.state(), &standing::is_enough)?;
         let unfinished = standing::unfinished(&tail.records);
         let facts = |entry: &Entry| {
@@ -36,7 +44,7 @@ impl Tree {
                 sequence: manifest.map_or(0, |manifest| manifest.sequence),
                 created_at: manifest.map(|manifest| manifest.created_at),
                 bytes: manifest.map_or(0, |manifest| manifest.bytes),
-                current: is(standing.live.as_ref()),
+                current: is(standing.live.as_ref()) || holding.as_ref() == Some(&entry.name),
                 rollback_target: is(target.as_ref()),
                 pin: entry.pin,
                 leased,

@@ -56,6 +56,17 @@ fn p08_the_live_release_stays_however_its_link_is_spelled() {
 }
 
 #[test]
+fn p08_a_release_stays_if_current_leads_somewhere_into_it() {
+    let tree = Sandbox::with_releases(&["A", "B"]);
+    symlink("releases/A/app", tree.at("current")).unwrap();
+    let cleaned = clean(&tree);
+    assert_kept(&cleaned, "A", "current");
+    assert_eq!(gone(&cleaned), ["B"]);
+    assert!(tree.refused(&["remove", "A"]).contains("current"));
+    assert!(tree.at("current/main.py").exists());
+}
+
+#[test]
 fn p08_the_rollback_target_stays_and_what_is_newer_but_was_never_live_goes() {
     let tree = Sandbox::with_releases(&["A", "B", "C", "D"]);
     tree.done(&["activate", "A"]);

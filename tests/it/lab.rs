@@ -70,6 +70,26 @@ pub fn in_mount_namespace(tree: &Sandbox, script: &str, words: &[&Path]) -> Outp
     command.arg(crate::sandbox::PROGRAM).args(words).output().unwrap()
 }
 
+/// The one JSON document that a run printed.
+#[track_caller]
+pub fn json(output: &Output) -> Value {
+    let said = || format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", said()))
+}
+
+/// Runs the program under strace and returns the calls it made, threads' numbers left out, descriptors with their paths.
+#[track_caller]
+pub fn strace(tree: &Sandbox, options: &[&str], arguments: &[&str]) -> Vec<String> {
+    let log = tree.beside("strace");
+    let mut command = tree.clean("strace");
+    command.args(["-f", "-y", "-o"]).arg(&log).args(options).arg(crate::sandbox::PROGRAM);
+    let output = command.arg("--root").arg(tree.root()).args(arguments).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!said.contains("strace: "), "{said}");
+    let lines = std::fs::read_to_string(log).unwrap();
+    lines.lines().filter_map(|line| Some(line.split_once(' ')?.1.trim_start().to_owned())).collect()
+}
+
 /// What `clean` or `remove` judged: name → whether it goes, and why.
 pub fn verdicts(document: &Value) -> BTreeMap<String, (bool, Vec<String>)> {
     let one = |goes: bool| {

@@ -5,7 +5,9 @@
 
 mod activate;
 mod clean;
+mod deletion;
 mod lab;
+mod odd_states;
 mod pins;
 mod retention;
 mod sandbox;

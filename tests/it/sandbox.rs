@@ -153,6 +153,16 @@ impl Sandbox {
         serde_json::from_str(&answer.stdout).unwrap_or_else(|e| panic!("{e}: {}{}", answer.stdout, answer.stderr))
     }
 
+    /// Makes everything below `path` nobody's, if this runs as root: what an ordinary user meets is then met here too.
+    pub fn give_to_nobody(&self, path: &Path) {
+        if is_root() {
+            let owned = self.clean("chown").args(["-R", "-h", "nobody:"]).arg(path).status().unwrap();
+            assert!(owned.success());
+            // The way there must be open for him.
+            fs::set_permissions(self.place.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        }
+    }
+
     /// The release that `current` leads to.
     pub fn live(&self) -> Option<String> {
         let target = fs::canonicalize(self.at("current")).ok()?;
@@ -206,6 +216,10 @@ impl Drop for Sandbox {
         let walk = walkdir::WalkDir::new(self.place.path()).into_iter();
         for entry in walk.flatten().filter(|entry| entry.file_type().is_dir()) {
             let _ = fs::set_permissions(entry.path(), fs::Permissions::from_mode(0o700));
+        }
+        if std::thread::panicking() {
+            // The library's way of deleting gives up on what a failed test may leave: thousands of levels.
+            let _ = Command::new("rm").arg("-rf").arg(self.place.path()).status();
         }
     }
 }

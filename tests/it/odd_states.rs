@@ -1,0 +1,317 @@
+//! States that nobody planned: each gives its exit status, a message with a hint, and loses nothing.
+
+use crate::lab::{as_root_or_left_out, gone, in_mount_namespace};
+use crate::sandbox::{Answer, Sandbox, picture};
+use serde_json::Value;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+const LOOKS: [&[&str]; 9] = [
+    &["status"],
+    &["list"],
+    &["history"],
+    &["ps"],
+    &["show", "A"],
+    &["log", "A"],
+    &["path", "A"],
+    &["clean", "--dry-run"],
+    &["rollback", "--dry-run"],
+];
+const CHANGES: [&[&str]; 7] = [
+    &["activate", "A"],
+    &["rollback"],
+    &["clean", "--keep", "0"],
+    &["remove", "A"],
+    &["pin", "A", "--forever"],
+    &["unpin", "A"],
+    &["deactivate", "--yes"],
+];
+
+/// An error says what is wrong and what to do.
+#[track_caller]
+fn told(answer: &Answer) -> &str {
+    assert!(answer.stderr.contains("error: ") && answer.stderr.contains("hint: "), "{answer:?}");
+    &answer.stderr
+}
+
+/// It ends with `code`, says why and what to do, and changes nothing in the releases or in what is live.
+#[track_caller]
+fn fails(tree: &Sandbox, code: i32, arguments: &[&str]) -> String {
+    let live = fs::read_link(tree.at("current")).ok();
+    let before = picture(&tree.at("releases"));
+    let answer = tree.ends(code, arguments);
+    assert_eq!(fs::read_link(tree.at("current")).ok(), live, "{arguments:?}");
+    assert_eq!(picture(&tree.at("releases")), before, "{arguments:?}");
+    told(&answer).to_owned()
+}
+
+#[test]
+fn without_a_tree_nothing_is_found_and_nothing_is_made() {
+    let tree = Sandbox::new();
+    for prepare in [None, Some("empty"), Some("with something else in it")] {
+        if prepare.is_some() {
+            fs::create_dir_all(tree.root()).unwrap();
+        }
+        if prepare == Some("with something else in it") {
+            fs::write(tree.at("precious"), "x").unwrap();
+        }
+        let before = picture(&tree.beside(""));
+        for arguments in LOOKS.iter().chain(&CHANGES).chain(&[&["verify", "A"][..], &["doctor"]]) {
+            let error = tree.refused(arguments);
+            assert!(error.contains("there is no release tree at"), "{error}");
+        }
+        assert_eq!(picture(&tree.beside("")), before);
+    }
+    let source = tree.source("A");
+    let error = tree.refused(&["create", source.to_str().unwrap()]);
+    assert!(error.contains("is not empty and not a release tree"), "{error}");
+    assert_eq!(picture(&tree.root()).len(), 1);
+}
+
+#[test]
+fn an_empty_tree_is_looked_at_and_has_nothing_to_offer() {
+    let tree = Sandbox::laid_out();
+    let before = tree.picture();
+    for arguments in
+        [&["status"][..], &["list"], &["history"], &["ps"], &["clean"], &["doctor"], &["deactivate", "--yes"]]
+    {
+        tree.done(arguments);
+    }
+    for arguments in
+        [&["activate"][..], &["rollback"], &["rollback", "--dry-run"], &["show"], &["path"], &["log"], &["verify"]]
+    {
+        tree.refused(arguments);
+    }
+    assert_eq!(tree.picture(), before);
+}
+
+#[test]
+fn a_current_that_leads_to_no_release_is_told_of_and_mended_by_activate_or_rollback() {
+    for target in ["releases/gone", "/nonexistent/place", "/etc", ".", "releases", "current", "releases/A/version"] {
+        let tree = Sandbox::with_live(&["A", "B"]);
+        fs::remove_file(tree.at("current")).unwrap();
+        symlink(target, tree.at("current")).unwrap();
+        for arguments in LOOKS {
+            tree.done(arguments);
+        }
+        let status = tree.run(&["status"]);
+        assert!(status.stderr.contains(target) && status.stderr.contains("no release here"), "{status:?}");
+        assert_eq!(tree.json(&["status"])["current"], Value::Null, "{target}");
+        assert!(tree.ends(6, &["doctor"]).stdout.contains(target));
+        fails(&tree, 3, &["path"]);
+        let cleaned = tree.json(&["clean", "--keep", "0"]);
+        assert!(!gone(&cleaned).contains(&"B".to_owned()), "what was live last may be wanted: {target}");
+        tree.done(&["rollback"]);
+        assert_eq!(tree.live().as_deref(), Some("B"), "{target}");
+        assert_eq!(fs::read_link(tree.at("current")).unwrap(), Path::new("releases/B"));
+    }
+}
+
+#[test]
+fn a_current_that_is_no_link_is_refused_and_never_removed() {
+    for directory in [true, false] {
+        let tree = Sandbox::with_releases(&["A", "B"]);
+        if directory {
+            fs::create_dir(tree.at("current")).unwrap();
+            fs::write(tree.at("current/precious"), "x").unwrap();
+        } else {
+            fs::write(tree.at("current"), "precious").unwrap();
+        }
+        let before = tree.picture();
+        for arguments in CHANGES.iter().chain(&[&["init"][..], &["status"]]) {
+            let error = tree.refused(arguments);
+            assert!(
+                error.contains(if directory { "is a directory, not a link" } else { "is a file, not a link" }),
+                "{error}"
+            );
+        }
+        assert!(tree.ends(6, &["doctor"]).stdout.contains("not a link"));
+        assert_eq!(tree.picture(), before);
+    }
+}
+
+#[test]
+fn a_release_without_its_manifest_is_not_used_and_not_removed() {
+    let tree = Sandbox::with_live(&["A", "B", "C"]);
+    tree.create("D");
+    for id in ["B", "D"] {
+        fs::remove_file(tree.release(id).join(".releasectl/release.json")).unwrap();
+    }
+    assert_eq!(tree.json(&["list"])["foreign"], serde_json::json!(["B", "D"]));
+    for arguments in
+        [&["activate", "B"][..], &["show", "B"], &["rollback", "--to", "B"], &["remove", "B"], &["verify", "B"]]
+    {
+        fails(&tree, 3, arguments);
+    }
+    assert_eq!(gone(&tree.json(&["clean", "--keep", "0"])), Vec::<String>::new());
+    tree.done(&["rollback"]);
+    assert_eq!(tree.live().as_deref(), Some("A"), "B was live before, but who knows what it is now");
+}
+
+#[test]
+fn a_live_release_without_its_manifest_can_be_left() {
+    let tree = Sandbox::with_live(&["A", "B"]);
+    fs::remove_file(tree.release("B").join(".releasectl/release.json")).unwrap();
+    assert_eq!(tree.json(&["status"])["current"], "B");
+    assert!(tree.ends(6, &["doctor"]).stdout.contains("B"));
+    assert_eq!(gone(&tree.json(&["clean", "--keep", "0"])), Vec::<String>::new());
+    tree.done(&["rollback"]);
+    assert_eq!(tree.live().as_deref(), Some("A"));
+}
+
+#[test]
+fn a_damaged_manifest_is_damage_and_the_other_releases_go_on() {
+    let tree = Sandbox::with_live(&["A", "B", "C"]);
+    let manifest = tree.release("B").join(".releasectl/release.json");
+    let good = fs::read(&manifest).unwrap();
+    let other = fs::read(tree.release("A").join(".releasectl/release.json")).unwrap();
+    let flipped = [&good[..40], &[good[40] ^ 1], &good[41..]].concat();
+    for bytes in [&good[..0], &good[..good.len() / 2], &flipped, b"{}\n", b"\0\0\0", &other] {
+        fs::write(&manifest, bytes).unwrap();
+        for arguments in [&["activate", "B"][..], &["show", "B"], &["rollback", "--to", "B"], &["verify", "B"]] {
+            let error = fails(&tree, 6, arguments);
+            assert!(error.contains("manifest of release B cannot be used"), "{error}");
+        }
+        assert!(fails(&tree, 3, &["remove", "B"]).contains("unrecognised"));
+        assert!(tree.ends(6, &["doctor"]).stdout.contains("manifests that cannot be used: B"));
+        assert!(tree.ends(0, &["list"]).stderr.contains("manifest of release B cannot be used"));
+        assert_eq!(gone(&tree.json(&["clean", "--keep", "0"])), Vec::<String>::new());
+        assert_eq!(tree.json(&["rollback", "--dry-run"])["to"], "A");
+    }
+    fs::write(&manifest, &good).unwrap();
+    tree.done(&["rollback"]);
+    assert_eq!(tree.live().as_deref(), Some("B"), "put right, it is what it was");
+}
+
+#[test]
+fn a_lock_or_journal_that_is_no_file_is_damage_that_doctor_names() {
+    for name in ["lock", "journal.jsonl"] {
+        for oddity in ["a directory", "a FIFO", "a link"] {
+            let tree = Sandbox::with_live(&["A", "B"]);
+            let (place, outside) = (tree.at(".releasectl").join(name), tree.beside("outside"));
+            fs::rename(&place, tree.beside("kept")).unwrap();
+            fs::write(&outside, "precious").unwrap();
+            match oddity {
+                "a directory" => fs::create_dir(&place).unwrap(),
+                "a FIFO" => nix::unistd::mkfifo(&place, nix::sys::stat::Mode::S_IRWXU).unwrap(),
+                _ => symlink(&outside, &place).unwrap(),
+            }
+            for arguments in CHANGES {
+                let error = fails(&tree, 6, arguments);
+                assert!(error.contains(name) && error.contains("not a regular file"), "{error}");
+            }
+            let looks = if name == "lock" { 0 } else { 6 };
+            for arguments in [&["status"][..], &["list"]] {
+                tree.ends(looks, arguments);
+            }
+            assert!(tree.ends(6, &["doctor"]).stdout.contains("not a regular file"), "{name}: {oddity}");
+            assert_eq!(fs::read_to_string(&outside).unwrap(), "precious");
+            if oddity == "a directory" { fs::remove_dir(&place) } else { fs::remove_file(&place) }.unwrap();
+            fs::rename(tree.beside("kept"), &place).unwrap();
+            tree.done(&["rollback"]);
+            assert_eq!(tree.live().as_deref(), Some("A"));
+        }
+    }
+}
+
+#[test]
+fn an_entry_that_cannot_be_looked_into_hides_no_other() {
+    let tree = Sandbox::with_live(&["A", "B"]);
+    tree.create("closed");
+    let closed = tree.release("closed");
+    tree.give_to_nobody(&tree.root());
+    fs::set_permissions(&closed, std::os::unix::fs::PermissionsExt::from_mode(0)).unwrap();
+    if crate::sandbox::is_root() {
+        fs::create_dir(tree.release("lost+found")).unwrap();
+        fs::set_permissions(tree.release("lost+found"), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    }
+    assert!(tree.ends(0, &["list"]).stderr.contains("release closed cannot be used"));
+    assert!(tree.ends(0, &["status"]).stdout.contains("current   B"));
+    assert!(fails(&tree, 6, &["activate", "closed"]).contains("Permission denied"));
+    assert_eq!(gone(&tree.json(&["clean", "--keep", "0"])), Vec::<String>::new());
+    tree.done(&["rollback"]);
+    assert_eq!(tree.live().as_deref(), Some("A"));
+}
+
+#[test]
+fn p15_on_a_read_only_file_system_looking_works_and_every_change_says_why_it_does_not() {
+    if !as_root_or_left_out("a read-only file system") {
+        return;
+    }
+    let tree = Sandbox::with_live(&["A", "B"]);
+    let before = tree.picture();
+    let script = r#"mount --bind "$2" "$2"; mount -o remount,bind,ro "$2"
+        program=$1; root=$2; shift 2
+        set +e
+        for words; do echo "$words"; "$program" --root "$root" $words 2>&1; echo "ended $?"; done"#;
+    let root = tree.root();
+    let lines = |all: &[&[&str]]| all.iter().map(|words| PathBuf::from(words.join(" "))).collect::<Vec<_>>();
+    let run = |all: &[PathBuf]| {
+        let words: Vec<&Path> = std::iter::once(root.as_path()).chain(all.iter().map(PathBuf::as_path)).collect();
+        let output = in_mount_namespace(&tree, script, &words);
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let looks = run(&lines(&LOOKS));
+    assert_eq!(looks.matches("ended 0").count(), LOOKS.len(), "{looks}");
+    assert!(run(&lines(&[&["verify", "A"]])).contains("ended 0"));
+    let changes = run(&lines(&CHANGES));
+    assert_eq!(changes.matches("ended 1").count(), CHANGES.len(), "{changes}");
+    assert_eq!(changes.matches("Read-only file system").count(), CHANGES.len(), "{changes}");
+    assert_eq!(changes.matches("hint: the file system is read-only").count(), CHANGES.len(), "{changes}");
+    assert_eq!(tree.picture(), before);
+}
+
+#[test]
+fn p15_on_a_full_disk_rollback_still_works_and_clean_brings_the_ballast_back() {
+    if !as_root_or_left_out("a full disk") {
+        return;
+    }
+    // Full of blocks, then full of inodes.
+    for (size, fill) in [
+        ("size=12m,nr_inodes=0", r#"cat /dev/zero > "$root/filler" 2>/dev/null || true"#),
+        (
+            "size=64m,nr_inodes=150",
+            r#"mkdir "$root/filler" || true; n=0; while true > "$root/filler/$n"; do n=$((n+1)); done 2>/dev/null || true"#,
+        ),
+    ] {
+        let tree = Sandbox::new();
+        let (root, source) = (tree.root(), tree.source("x"));
+        fs::create_dir(&root).unwrap();
+        let again = fill.replace("filler", "filler-2");
+        let script = format!(
+            r#"program=$1; root=$2; source=$3
+            run() {{ "$program" --root "$root" --json "$@" 2>/dev/null || true; }}
+            mount -t tmpfs -o {size} none "$root"
+            for id in A B C; do run create "$source" --id $id; run activate $id; done >/dev/null
+            {fill}
+            run rollback
+            test -e "$root/.releasectl/ballast" && echo true || echo false
+            run rollback
+            {again}
+            run create "$source" --id D
+            run status
+            rm -rf "$root/filler" "$root/filler-2"
+            run clean --keep 0
+            test -e "$root/.releasectl/ballast" && echo true || echo false
+            run activate C
+            run create "$source" --id E"#
+        );
+        let output = in_mount_namespace(&tree, &script, &[&root, &source]);
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let answers: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let [first, ballast, second, create, status, clean, restored, activate, again] = &answers[..] else {
+            panic!("{said}{}", String::from_utf8_lossy(&output.stderr))
+        };
+        assert_eq!((&first["ok"], &first["to"]), (&true.into(), &"B".into()), "{size}: {said}");
+        assert_eq!(*ballast, false, "{size}: it was given up");
+        assert_eq!((&second["ok"], &second["to"]), (&true.into(), &"A".into()), "{size}: {said}");
+        assert_eq!(create["ok"], false, "{size}: {said}");
+        assert!(create["error"]["hint"].is_string(), "{size}: {said}");
+        assert_eq!(status["current"], "A", "{size}: {said}");
+        assert_eq!(gone(clean), ["B", "C"], "{size}: {said}");
+        assert_eq!(*restored, true, "{size}: {said}");
+        assert_eq!(activate["error"]["kind"], "refused", "{size}: C is gone: {said}");
+        assert_eq!(again["ok"], true, "{size}: {said}");
+    }
+}
