@@ -1,4 +1,5 @@
 //! The program as an operator runs it: real trees, real repositories, real signals. A module for each verb or promise.
 
 mod activate;
+mod flip;
 mod sandbox;
