@@ -13,7 +13,7 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 /// How much of the end is read at first. Every command checks this much; more is read only if it is needed.
-const WINDOW: u64 = 256 * 1024;
+const WINDOW: u64 = 64 * 1024;
 /// A line longer than this is damage.
 const LONGEST_LINE: usize = 64 * 1024;
 

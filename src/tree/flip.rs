@@ -76,11 +76,12 @@ impl LockedTree<'_> {
                 return Err(error);
             }
         }
-        self.done(seq, Outcome::Done, started, None);
-        (self.standing.live, self.standing.believed, self.standing.chain) = (to.clone(), to.clone(), chain);
+        // Before the outcome: with it on record, nobody would come back for the mark.
         if let (Operation::Rollback, Some(from)) = (operation, &from) {
             self.mark(from, Some(rolled_back(self.actor.clock.now())));
         }
+        self.done(seq, Outcome::Done, started, None);
+        (self.standing.live, self.standing.believed, self.standing.chain) = (to.clone(), to.clone(), chain);
         Ok(Flipped { from, to })
     }
 

@@ -164,10 +164,10 @@ impl LockedTree<'_> {
             let made = if begin.operation.is_flip() { Some(unsettled) } else { self.had_effect(&begin) };
             let Some(made) = made else { continue };
             let outcome = if made { Outcome::Done } else { Outcome::Interrupted };
-            self.done(seq, outcome, Instant::now(), Some("settled by a later command".to_owned()));
             if let (Operation::Rollback, true, Some(from)) = (begin.operation, made, &begin.from) {
                 self.mark(from, Some(super::flip::rolled_back(self.actor.clock.now())));
             }
+            self.done(seq, outcome, Instant::now(), Some("settled by a later command".to_owned()));
         }
         self.standing.unsettled = None;
         if self.standing.was_moved() {

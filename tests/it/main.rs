@@ -10,4 +10,5 @@ mod lab;
 mod odd_states;
 mod pins;
 mod retention;
+mod flip;
 mod sandbox;

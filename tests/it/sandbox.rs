@@ -6,7 +6,8 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// The program under test.
@@ -36,7 +37,17 @@ impl From<Output> for Answer {
 impl Sandbox {
     /// Nothing is there yet.
     pub fn new() -> Self {
-        let place = tempfile::Builder::new().prefix("releasectl-").tempdir().unwrap();
+        Self::below(&std::env::temp_dir())
+    }
+
+    /// Nothing is there yet; it lies in memory if it can, for tests of thousands of flips and not of what a disk keeps.
+    pub fn in_memory() -> Self {
+        let memory = Path::new("/dev/shm");
+        if memory.is_dir() { Self::below(memory) } else { Self::new() }
+    }
+
+    fn below(directory: &Path) -> Self {
+        let place = tempfile::Builder::new().prefix("releasectl-").tempdir_in(directory).unwrap();
         fs::create_dir(place.path().join("home")).unwrap();
         Self { place }
     }
@@ -102,6 +113,33 @@ impl Sandbox {
         let mut command = self.clean(PROGRAM);
         command.arg("--root").arg(self.root()).args(arguments);
         command
+    }
+
+    /// The program under strace, which does to one of its system calls what `fault` says, for example
+    /// `renameat:signal=SIGKILL:when=1` (killed before the call is made) or `renameat:error=EIO`.
+    pub fn faulty<A: AsRef<OsStr>>(&self, fault: &str, arguments: &[A]) -> Command {
+        let mut command = self.clean("strace");
+        let call = fault.split(':').next().unwrap();
+        command.args([
+            "-f",
+            "-qq",
+            "-o",
+            "/dev/null",
+            "-e",
+            &format!("trace={call}"),
+            "-e",
+            &format!("inject={fault}"),
+        ]);
+        command.arg(PROGRAM).arg("--root").arg(self.root()).args(arguments);
+        command
+    }
+
+    /// Runs the program until strace kills it with `fault`.
+    #[track_caller]
+    pub fn killed<A: AsRef<OsStr>>(&self, fault: &str, arguments: &[A]) {
+        let output = self.faulty(fault, arguments).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&output.status), Some(9), "{fault}: {said}");
     }
 
     /// Any program in a clean environment, in the sandbox's directory.
@@ -177,6 +215,14 @@ impl Sandbox {
         releases.map(|release| (text(&release["id"]), text(&release["state"]))).collect()
     }
 
+    /// The operations of `history`, oldest first: operation, from, to and outcome.
+    pub fn history(&self) -> Vec<String> {
+        let document = self.json(&["history", "-n", "100000"]);
+        let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+        let line = |entry: &Value| ["operation", "from", "to", "outcome"].map(|name| text(&entry[name])).join(" ");
+        document["entries"].as_array().unwrap().iter().map(line).collect()
+    }
+
     /// Everything in the tree: path → kind, mode, and content or target. Locks' notes are left out.
     pub fn picture(&self) -> BTreeMap<PathBuf, String> {
         let mut picture = picture(&self.root());
@@ -221,6 +267,55 @@ impl Drop for Sandbox {
             // The library's way of deleting gives up on what a failed test may leave: thousands of levels.
             let _ = Command::new("rm").arg("-rf").arg(self.place.path()).status();
         }
+    }
+}
+
+/// A process that lives no longer than its test.
+pub struct Started(pub Child);
+
+impl Started {
+    /// Starts `command` with its output kept.
+    pub fn new(mut command: Command) -> Self {
+        Self(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+    }
+
+    /// Its number.
+    pub fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// Kills it as `kill -9` does and waits for its end.
+    pub fn kill(&mut self) {
+        let _ = self.0.kill();
+        self.0.wait().unwrap();
+    }
+
+    /// Waits for its end.
+    pub fn answer(mut self) -> Answer {
+        drop(self.0.stdin.take());
+        let mut text = [String::new(), String::new()];
+        std::io::Read::read_to_string(&mut self.0.stdout.take().unwrap(), &mut text[0]).unwrap();
+        std::io::Read::read_to_string(&mut self.0.stderr.take().unwrap(), &mut text[1]).unwrap();
+        let code = self.0.wait().unwrap().code().unwrap_or(-1);
+        let [stdout, stderr] = text;
+        Answer { code, stdout, stderr }
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Waits until `true`; what does not become true within two minutes never will.
+#[track_caller]
+pub fn eventually(what: &str, mut is: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !is() {
+        assert!(started.elapsed() < Duration::from_secs(120), "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
