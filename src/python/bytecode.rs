@@ -3,7 +3,7 @@
 
 use super::interpreter::Interpreter;
 use super::walk::{Visit, walk};
-use super::{PATIENCE, PythonError, Result, Sink};
+use super::{PATIENCE, PythonError, Result, Sink, seal};
 use crate::directory::{Dir, Identity, PathError, kind};
 use crate::tools::Tools;
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -15,7 +15,8 @@ use std::io::{Seek, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-const CACHE: &str = "__pycache__";
+/// Where bytecode lies beside its sources.
+pub(super) const CACHE: &str = "__pycache__";
 /// Where an environment keeps what can be imported.
 const LIBRARY: &str = "lib";
 const COMPILE: &str = include_str!("compile.py");
@@ -24,8 +25,9 @@ const COMPILE: &str = include_str!("compile.py");
 /// of the `earlier` environments, and returns the sources that have none yet. Python checks the time and size in it
 /// whenever it is loaded, so one that is stale costs time, never correctness.
 pub(super) fn adopt(environment: &Dir, interpreter: &Interpreter, earlier: &[Dir]) -> Result<Vec<PathBuf>> {
-    let adopt = Adopt { environment, earlier, ending: format!(".{}.pyc", interpreter.tag) };
-    let found = walk(|path| adopt.directory(&Path::new(LIBRARY).join(path)))?;
+    let library = environment.open_dir(LIBRARY)?;
+    let adopt = Adopt { library: &library, earlier, ending: format!(".{}.pyc", interpreter.tag) };
+    let found = walk(|path, above| adopt.directory(path, above))?;
     Ok(found.into_iter().flat_map(|(_, uncompiled)| uncompiled).collect())
 }
 
@@ -54,7 +56,7 @@ pub(super) fn stem(bytecode: &OsStr) -> Option<OsString> {
 }
 
 struct Adopt<'a> {
-    environment: &'a Dir,
+    library: &'a Dir,
     earlier: &'a [Dir],
     ending: String,
 }
@@ -66,8 +68,7 @@ struct Shelf {
 }
 
 impl Shelf {
-    fn open(root: &Dir, path: &Path) -> Result<Self, PathError> {
-        let dir = root.open_below(path)?;
+    fn of(dir: Dir) -> Result<Self, PathError> {
         let cache = dir.stat(CACHE)?.is_some().then(|| dir.open_dir(CACHE)).transpose()?;
         Ok(Self { dir, cache })
     }
@@ -75,27 +76,32 @@ impl Shelf {
 
 impl Adopt<'_> {
     /// One directory: what lies below it, and its sources that remain without bytecode.
-    fn directory(&self, path: &Path) -> Result<Visit<Vec<PathBuf>>> {
-        let mut own = Shelf::open(self.environment, path)?;
+    fn directory(&self, path: &Path, above: Option<&Dir>) -> Result<Visit<Dir, Vec<PathBuf>>> {
+        let dir = seal::open(self.library, path, above)?;
         let (mut below, mut sources) = (Vec::new(), Vec::new());
-        for name in own.dir.names()? {
+        for name in dir.names()? {
             let source = name.as_bytes().ends_with(b".py");
             if name == CACHE || name.as_bytes().ends_with(b".dist-info") {
                 continue;
             }
-            let Some(stat) = own.dir.stat(&name)? else { continue };
+            let Some(stat) = dir.stat(&name)? else { continue };
             match kind(&stat) {
                 SFlag::S_IFDIR => below.push(name),
                 SFlag::S_IFREG if source => sources.push((name, stat)),
                 _ => {}
             }
         }
-        if sources.is_empty() {
-            return Ok((below, Vec::new()));
-        }
+        let found = if sources.is_empty() { Vec::new() } else { self.uncompiled(path, dir.duplicate()?, sources)? };
+        Ok(Visit { handle: dir, below, found })
+    }
+
+    /// Those of the sources for which there is no bytecode, here or to be adopted.
+    fn uncompiled(&self, path: &Path, dir: Dir, sources: Vec<(OsString, FileStat)>) -> Result<Vec<PathBuf>> {
+        let mut own = Shelf::of(dir)?;
         let there: HashSet<OsString> = own.cache.as_ref().map(Dir::names).transpose()?.into_iter().flatten().collect();
-        let mut earlier: Vec<Shelf> = self.earlier.iter().filter_map(|dir| Shelf::open(dir, path).ok()).collect();
-        earlier.retain(|shelf| shelf.cache.is_some());
+        let path = Path::new(LIBRARY).join(path);
+        let opened = self.earlier.iter().filter_map(|dir| dir.open_below(&path).and_then(Shelf::of).ok());
+        let earlier: Vec<Shelf> = opened.filter(|shelf| shelf.cache.is_some()).collect();
         let mut uncompiled = Vec::new();
         for (name, stat) in sources {
             let bytecode = self.bytecode_of(&name);
@@ -103,7 +109,7 @@ impl Adopt<'_> {
                 uncompiled.push(path.join(name));
             }
         }
-        Ok((below, uncompiled))
+        Ok(uncompiled)
     }
 
     fn bytecode_of(&self, source: &OsStr) -> OsString {

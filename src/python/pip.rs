@@ -4,6 +4,7 @@
 //! given to pip as requirements with hashes, which every pip understands and which mean the same.
 
 use super::interpreter::Interpreter;
+use super::record::STATE;
 use super::{Kind, Order, PATIENCE, PythonError, Result, Sink, lockfile};
 use crate::directory::PathError;
 use crate::tools::{Program, ToolError};
@@ -40,7 +41,7 @@ pub(super) fn install(order: &Order<'_>, interpreter: &Interpreter, at: &Path, s
 
 /// Lets `use_it` have `list` as a file, which is removed again.
 pub(super) fn with_list(order: &Order<'_>, list: &str, use_it: impl FnOnce(PathBuf) -> Result<()>) -> Result<()> {
-    let state = order.release.ensure_dir(".releasectl", 0o700)?;
+    let state = order.release.ensure_dir(STATE, 0o700)?;
     state.unlink(LIST)?;
     let path = state.path().join(LIST);
     let mut file = state.create_file(LIST, 0o600)?;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// The release's own state directory.
-const STATE: &str = ".releasectl";
+pub(super) const STATE: &str = ".releasectl";
 const FILE: &str = "python.json";
 /// A record of this size is none of ours.
 const LONGEST: u64 = 16 << 20;

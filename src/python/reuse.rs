@@ -6,17 +6,18 @@
 //! That the earlier environment is what was built then is known by its seal, which is taken while linking; that the new
 //! one works, by running it. Whatever does not hold makes it unfit, and the environment is built afresh.
 
+use super::bytecode::{self, CACHE};
 use super::interpreter::{self, Interpreter};
 use super::record::Record;
 use super::rewrite::{Rewrite, spellings};
 use super::seal::{self, Entry, Part, Seal};
 use super::walk::{Visit, walk};
-use super::{Made, Order, PythonError, Sink, bytecode, make_parent, name_of, path_of, split};
+use super::{Made, Order, PythonError, Sink, make_parent, name_of, path_of, split};
 use crate::directory::{Dir, PathError};
 use crate::transfer::copy_entry;
 use nix::errno::Errno;
 use nix::sys::stat::FileStat;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -67,19 +68,18 @@ pub(super) fn link(
     let old = previous.open_below(&order.plan.directory)?;
     let (_, name) = split(&order.plan.directory)?;
     let new = make_parent(order)?.make_dir(name, 0o700)?;
-    new.set_mode(old.own_stat()?.st_mode & 0o777)?;
     let (Some(from), Some(to)) = (spellings(previous)?, spellings(order.release)?) else {
         return unfit("a path has characters that are written differently in different files");
     };
     let linking = Linking::new(&old, &new, Rewrite::new(from, to), &sealed);
-    let parts = walk(|path| linking.directory(path))?;
-    let digest = seal::total(parts.iter().map(|(path, (part, _))| (path.as_path(), *part)));
-    let rewritten: Vec<PathBuf> = parts.into_iter().flat_map(|(_, (_, rewritten))| rewritten).collect();
+    let parts = walk(|path, above| linking.directory(path, above))?;
+    let digest = seal::total(parts.iter().map(|(path, linked)| (path.as_path(), linked.part)));
+    let rewritten: Vec<PathBuf> = parts.iter().flat_map(|(_, linked)| linked.rewritten.iter().cloned()).collect();
     if digest != sealed.digest || rewritten.len() != sealed.naming.len() {
         return unfit("its environment has been changed since it was made");
     }
-    let sources: Vec<PathBuf> =
-        rewritten.iter().filter(|path| path.extension() == Some(OsStr::new("py"))).cloned().collect();
+    let sources: BTreeSet<&PathBuf> = parts.iter().flat_map(|(_, linked)| &linked.uncompiled).collect();
+    let sources: Vec<PathBuf> = sources.into_iter().cloned().collect();
     bytecode::compile(order.tools, &new, &sources, sink)?;
     let seen = interpreter::look_around(order.tools, &path_of(order))?;
     if seen.distributions.len() != record.environment.packages {
@@ -89,7 +89,7 @@ pub(super) fn link(
             record.environment.packages
         ));
     }
-    let seal = Some(seal::take_again(&new, &sealed.naming)?);
+    let seal = Some(Seal { digest: sealed_again(&new, &parts)?, naming: sealed.naming });
     let mut environment = record.environment;
     environment.made = Made::Linked;
     environment.from = Some(name_of(previous));
@@ -123,47 +123,84 @@ struct Linking<'a> {
     naming: HashSet<&'a Path>,
 }
 
-/// A directory's part of the old environment's seal, and the files that were written anew.
-type Linked = ([u8; 32], Vec<PathBuf>);
+/// What became of one directory.
+struct Linked {
+    /// Its part of the old environment's seal.
+    part: [u8; 32],
+    /// The files that were written anew.
+    rewritten: Vec<PathBuf>,
+    /// The files of which bytecode was left out.
+    uncompiled: Vec<PathBuf>,
+    /// Whether its part of the new seal is another.
+    differs: bool,
+}
+
+/// An old directory and the new one that corresponds to it.
+type Pair = (Dir, Dir);
+
+/// The digest of the new environment. It is the old one's but for the directories of files that were written anew, and of
+/// their bytecode: links share everything the digest covers, and copies keep it.
+fn sealed_again(new: &Dir, parts: &[(PathBuf, Linked)]) -> Result<String, Obstacle> {
+    let changed: HashSet<&Path> =
+        parts.iter().filter(|(_, linked)| linked.differs).map(|(path, _)| path.as_path()).collect();
+    let is_changed = |path: &Path| {
+        changed.contains(path) || (path.ends_with(CACHE) && path.parent().is_some_and(|above| changed.contains(above)))
+    };
+    let mut again = Vec::with_capacity(parts.len());
+    for (path, linked) in parts {
+        again.push((path.as_path(), if is_changed(path) { seal::part(new, path)? } else { linked.part }));
+    }
+    Ok(seal::total(again.into_iter()))
+}
 
 impl<'a> Linking<'a> {
     fn new(old: &'a Dir, new: &'a Dir, rewrite: Rewrite, sealed: &'a Seal) -> Self {
         Self { old, new, rewrite, naming: sealed.naming.iter().map(PathBuf::as_path).collect() }
     }
 
-    /// Links one directory's entries.
-    fn directory(&self, path: &Path) -> Result<Visit<Linked>, Obstacle> {
-        let (old, new) = (self.old.open_below(path)?, self.new.open_below(path)?);
-        let (mut below, mut rewritten, mut part) = (Vec::new(), Vec::new(), Part::default());
+    /// Makes one directory and links what is in it.
+    fn directory(&self, path: &Path, above: Option<&Pair>) -> Result<Visit<Pair, Linked>, Obstacle> {
+        let old = seal::open(self.old, path, above.map(|(old, _)| old))?;
+        let mode = old.own_stat()?.st_mode & 0o777;
+        let new = match (above, path.file_name()) {
+            (Some((_, above)), Some(name)) => above.make_dir(name, mode)?,
+            _ => self.new.duplicate()?,
+        };
+        if new.own_stat()?.st_mode & 0o777 != mode {
+            new.set_mode(mode)?;
+        }
+        let (mut below, mut rewritten, mut uncompiled) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut part, mut differs) = (Part::default(), false);
         for (name, stat, entry) in seal::entries(&old)? {
             part.add(&name, &stat, &entry);
             match entry {
-                Entry::Directory => {
-                    new.make_dir(&name, 0o700)?.set_mode(stat.st_mode & 0o777)?;
-                    below.push(name);
-                }
+                Entry::Directory => below.push(name),
                 Entry::Link(target) => {
-                    let target = OsString::from_vec(self.rewrite.apply(target.as_bytes()));
-                    new.symlink(&name, &target)?;
+                    let made = OsString::from_vec(self.rewrite.apply(target.as_bytes()));
+                    new.symlink(&name, &made)?;
+                    differs |= made != target;
                 }
                 Entry::File if self.naming.contains(path.join(&name).as_path()) => {
                     self.write_anew(&old, &new, &name, &stat)?;
                     rewritten.push(path.join(&name));
                 }
-                Entry::File if self.is_stale(path, &name) => {}
-                Entry::File => share(&old, &new, &name)?,
+                Entry::File => match self.outdated(path, &name) {
+                    Some(source) => uncompiled.push(source),
+                    None => share(&old, &new, &name)?,
+                },
             }
         }
-        Ok((below, (part.end(), rewritten)))
+        differs |= !rewritten.is_empty();
+        Ok(Visit { handle: (old, new), below, found: Linked { part: part.end(), rewritten, uncompiled, differs } })
     }
 
-    /// Whether a file is the bytecode of one that is written anew.
-    fn is_stale(&self, path: &Path, name: &OsStr) -> bool {
-        let Some(above) = path.parent().filter(|_| path.ends_with("__pycache__")) else { return false };
-        bytecode::stem(name).is_some_and(|mut stem| {
-            stem.push(".py");
-            self.naming.contains(above.join(stem).as_path())
-        })
+    /// The source that is written anew, if the file is bytecode of one.
+    fn outdated(&self, path: &Path, name: &OsStr) -> Option<PathBuf> {
+        let above = path.parent().filter(|_| path.ends_with(CACHE))?;
+        let mut source = bytecode::stem(name)?;
+        source.push(".py");
+        let source = above.join(source);
+        self.naming.contains(source.as_path()).then_some(source)
     }
 
     /// Writes a new file that names the new release where the old one named the old.

@@ -1,10 +1,10 @@
 //! What an environment looked like when it was finished: a digest over the kind, name, mode, size, time and link target
 //! of everything in it. While it still looks like that, nobody has changed it, and it may be linked into another release.
 
-use super::Result;
 use super::local::hex;
 use super::rewrite::{mentions, spellings};
 use super::walk::{Visit, walk};
+use super::{PythonError, Result};
 use crate::directory::{Dir, PathError, kind};
 use memchr::memmem::Finder;
 use nix::sys::stat::{FileStat, SFlag};
@@ -37,6 +37,13 @@ pub(super) enum Entry {
     File,
 }
 
+/// What cannot be done to files that only their own environment may have.
+const SHARE: &str = "share";
+
+fn is_unshared(error: &PathError) -> bool {
+    error.action == SHARE
+}
+
 /// The entries of a directory by name, each with its status. An error about what cannot be shared between releases: files
 /// of another owner, setuid ones, devices and the like.
 pub(super) fn entries(dir: &Dir) -> Result<Vec<(OsString, FileStat, Entry)>, PathError> {
@@ -45,7 +52,7 @@ pub(super) fn entries(dir: &Dir) -> Result<Vec<(OsString, FileStat, Entry)>, Pat
     let owner = geteuid().as_raw();
     let mut found = Vec::with_capacity(names.len());
     for name in names {
-        let unshared = |why| PathError::new("share", dir.path().join(&name), io::Error::other(why));
+        let unshared = |why| PathError::new(SHARE, dir.path().join(&name), io::Error::other(why));
         let Some(stat) = dir.stat(&name)? else { return Err(unshared("it has just been removed")) };
         if stat.st_uid != owner {
             return Err(unshared("it belongs to another user"));
@@ -103,37 +110,48 @@ pub(super) fn total<'p>(parts: impl Iterator<Item = (&'p Path, [u8; 32])>) -> St
 /// files with several links come from an installer's cache, which knows nothing of releases, and need not be read.
 pub(super) fn take(environment: &Dir, release: &Dir, cached: bool) -> Result<Option<Seal>> {
     let Some(names) = spellings(release)? else { return Ok(None) };
-    let names: Vec<_> = names.iter().map(|name| Finder::new(name)).collect();
-    let visited = walk(|path| visit(environment, path, &|stat| stat.st_nlink == 1 || !cached, &names));
-    match visited {
-        Ok(parts) => Ok(Some(seal(parts))),
-        Err(error) if error.action == "share" => Ok(None),
-        Err(error) => Err(error.into()),
+    let names: Vec<_> = names.iter().map(Finder::new).collect();
+    let unknown = |stat: &FileStat| stat.st_nlink == 1 || !cached;
+    let visited = walk(|path, above| {
+        let dir = open(environment, path, above)?;
+        let (below, found) = look(&dir, path, &unknown, &names)?;
+        Ok(Visit { handle: dir, below, found })
+    });
+    let parts = match visited {
+        Ok(parts) => parts,
+        Err(error) if is_unshared(&error) => return Ok(None),
+        Err(error) => return Err(PythonError::Path(error)),
+    };
+    let digest = total(parts.iter().map(|(path, (part, _))| (path.as_path(), *part)));
+    Ok(Some(Seal { digest, naming: parts.into_iter().flat_map(|(_, (_, naming))| naming).collect() }))
+}
+
+/// The part of the digest of one directory as it is now.
+pub(super) fn part(environment: &Dir, path: &Path) -> Result<[u8; 32], PathError> {
+    let (_, (part, _)) = look(&environment.open_below(path)?, path, &|_| false, &[])?;
+    Ok(part)
+}
+
+/// Opens a directory of the walk: the root itself, or by its name in the one above.
+pub(super) fn open(root: &Dir, path: &Path, above: Option<&Dir>) -> Result<Dir, PathError> {
+    match (above, path.file_name()) {
+        (Some(above), Some(name)) => above.open_dir(name),
+        _ => root.duplicate(),
     }
 }
 
-/// Seals an environment of which the naming files are known.
-pub(super) fn take_again(environment: &Dir, naming: &[PathBuf]) -> Result<Seal, PathError> {
-    let parts = walk(|path| visit(environment, path, &|_| false, &[]))?;
-    Ok(Seal { naming: naming.to_vec(), ..seal(parts) })
-}
-
+/// A directory's part of the digest, and those of its files that name the release.
 type Found = ([u8; 32], Vec<PathBuf>);
 
-fn seal(parts: Vec<(PathBuf, Found)>) -> Seal {
-    let digest = total(parts.iter().map(|(path, (part, _))| (path.as_path(), *part)));
-    Seal { digest, naming: parts.into_iter().flat_map(|(_, (_, naming))| naming).collect() }
-}
-
-fn visit(
-    root: &Dir,
+/// Looks at one directory; files that are `unknown` are searched for `names`.
+fn look(
+    dir: &Dir,
     path: &Path,
     unknown: &dyn Fn(&FileStat) -> bool,
     names: &[Finder<'_>],
-) -> Result<Visit<Found>, PathError> {
-    let dir = root.open_below(path)?;
+) -> Result<(Vec<OsString>, Found), PathError> {
     let (mut below, mut naming, mut part) = (Vec::new(), Vec::new(), Part::default());
-    for (name, stat, entry) in entries(&dir)? {
+    for (name, stat, entry) in entries(dir)? {
         part.add(&name, &stat, &entry);
         match entry {
             Entry::Directory => below.push(name),

@@ -6,13 +6,33 @@
 //! through. A project is installed with its default groups except `dev`.
 
 use super::interpreter::Interpreter;
+use super::record::STATE;
 use super::{Kind, Order, PATIENCE, PythonError, Result, Sink, lockfile, pip};
+use crate::removal;
 use crate::tools::{Program, ToolError};
 use std::ffi::OsString;
 use std::path::Path;
 
+/// The cache of a build from a wheelhouse, in the release's state directory.
+const CACHE: &str = "uv-cache";
+
+/// Where distributions keep the certificates the host trusts; where there are any, uv is told to use them instead of its
+/// own list, which knows nothing of a company's proxy. The variable's second name is the one of uv before 0.9.
+const TRUST: [&str; 4] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
 /// Makes the environment and installs what `order` asks for. Nothing is compiled.
 pub(super) fn install(order: &Order<'_>, interpreter: &Interpreter, at: &Path, sink: &mut Sink<'_>) -> Result<()> {
+    drop_own_cache(order)?;
+    packages(order, interpreter, at, sink)?;
+    drop_own_cache(order)
+}
+
+fn packages(order: &Order<'_>, interpreter: &Interpreter, at: &Path, sink: &mut Sink<'_>) -> Result<()> {
     let venv = uv(order).args(["venv", "--quiet", "--no-project", "--no-config", "--python"]);
     venv.args([interpreter.file.as_os_str(), at.as_os_str()]).run(sink)?;
     let plan = order.plan;
@@ -69,18 +89,39 @@ fn exported(order: &Order<'_>, interpreter: &Interpreter, at: &Path, sink: &mut 
     let export = export.args(["--no-annotate", "--format", "requirements.txt"]);
     let list = of_project(order, export, interpreter).capture()?;
     let list = String::from_utf8_lossy(&list).into_owned();
-    let hashed = !list.lines().any(|line| line.starts_with("-e ") || line.starts_with('.'));
-    pip::with_list(order, &list, |file| sync(order, at, &[file], hashed, sink))
+    // Hashes that are there are verified; to require them would refuse the project itself and locks of local indexes.
+    pip::with_list(order, &list, |file| sync(order, at, &[file], false, sink))
 }
 
-/// uv, run in the release, with its cache in the tree and no Python but the system's.
+/// uv, run in the release, with its cache in the tree and no Python but the system's. uv keeps the wheels of a directory
+/// by that directory's path, so that those of a release's wheelhouse would never be of use again and pile up: they get a
+/// cache of their own, which goes when they are installed.
 fn uv(order: &Order<'_>) -> Program {
     let program = order.tools.program("uv").dir(order.release.path()).limit(PATIENCE);
+    let cache = match order.plan.wheelhouse {
+        None => order.cache.join("uv"),
+        Some(_) => order.release.path().join(STATE).join(CACHE),
+    };
+    let program = if TRUST.iter().any(|store| Path::new(store).exists()) {
+        program.env("UV_SYSTEM_CERTS", "1").env("UV_NATIVE_TLS", "1")
+    } else {
+        program
+    };
     program
-        .env("UV_CACHE_DIR", order.cache.join("uv"))
+        .env("UV_CACHE_DIR", cache)
         .env("UV_PYTHON_DOWNLOADS", "never")
         .env("UV_LINK_MODE", "hardlink")
         .env("UV_NO_PROGRESS", "1")
+}
+
+/// Removes the cache of a build from a wheelhouse; an interrupted one may have left it.
+fn drop_own_cache(order: &Order<'_>) -> Result<()> {
+    let state = order.release.ensure_dir(STATE, 0o700)?;
+    if state.stat(CACHE)?.is_none() {
+        return Ok(());
+    }
+    let removed = removal::delete(&state, CACHE.as_ref(), &|_| {});
+    removed.left.into_iter().next().map_or(Ok(()), |error| Err(error.into()))
 }
 
 fn in_environment(program: Program, at: &Path) -> Program {

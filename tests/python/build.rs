@@ -22,8 +22,10 @@ fn pip_and_uv_build_at_the_final_path_from_a_wheelhouse() {
         let environment = sandbox.environment("one");
         let said = sandbox.run("one", "hello", &[]);
         assert!(said.starts_with(&format!("hello 1.0 {}", environment.display())), "{said}");
-        assert_eq!(sandbox.run("one", "hello-raw", &[]), environment.display().to_string());
+        assert_eq!(sandbox.run("one", "hello-raw.py", &[]), environment.display().to_string());
         assert_eq!(python::alive(&sandbox.tools, &environment).unwrap(), built.python);
+        let state = fs::read_dir(sandbox.release("one").join(".releasectl")).unwrap();
+        assert_eq!(state.count(), 1, "more than the record is left");
     }
 }
 

@@ -5,5 +5,6 @@
 
 mod build;
 mod lock;
+mod pypi;
 mod reuse;
 mod sandbox;

@@ -198,7 +198,7 @@ pub fn hello(version: &str) -> Wheel {
         "import sys\nfrom greeting import greet\n\n\ndef main():\n    print(greet('{version}'), sys.prefix, sys.argv[0], __file__)\n\n\n\
          def where():\n    return where.__code__.co_filename\n"
     );
-    let data = format!("hello-{version}.data/scripts/hello-raw");
+    let data = format!("hello-{version}.data/scripts/hello-raw.py");
     Wheel::new(
         "hello",
         version,
