@@ -17,7 +17,7 @@ use std::path::Path;
 const CACHE: &str = "uv-cache";
 
 /// Where distributions keep the certificates the host trusts; where there are any, uv is told to use them instead of its
-/// own list, which knows nothing of a company's proxy. The variable's second name is the one of uv before 0.9.
+/// own list, which knows nothing of a company's proxy. Older versions of uv know the variable by its second name.
 const TRUST: [&str; 4] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
