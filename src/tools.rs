@@ -11,7 +11,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Seek, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -85,6 +85,21 @@ pub enum ToolError {
         /// What went wrong.
         cause: io::Error,
     },
+}
+
+impl ToolError {
+    /// The same with what was said on standard error as the end of the output.
+    fn saying(mut self, errors: File) -> Self {
+        if let Self::Failed { tail, .. } | Self::Overdue { tail, .. } = &mut self {
+            *tail = watch::end_of(errors).unwrap_or_default();
+        }
+        self
+    }
+}
+
+/// A file in memory, for a stream that must not fill a pipe.
+fn memfd(name: &str) -> io::Result<File> {
+    Ok(File::from(memfd_create(name, MFdFlags::MFD_CLOEXEC)?))
 }
 
 fn said(tail: &str) -> String {
@@ -195,14 +210,14 @@ impl Program {
 
     /// The same for a text.
     pub fn input_text(self, text: &str) -> io::Result<Self> {
-        let mut file = File::from(memfd_create("stdin", MFdFlags::MFD_CLOEXEC)?);
+        let mut file = memfd("stdin")?;
         file.write_all(text.as_bytes())?;
         file.rewind()?;
         Ok(self.input(file))
     }
 
     /// Runs it, hands everything it prints (both streams, in order) to `sink`, and returns when it has ended: what it
-    /// left behind in the background is not waited for. An error of `sink` ends it.
+    /// left behind in the background is told there and not waited for. An error of `sink` ends it.
     pub fn run(self, sink: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> Result<(), ToolError> {
         let (label, limit) = (self.label(), self.limit);
         let failed = |cause| ToolError::Start { program: label.clone(), cause };
@@ -211,16 +226,32 @@ impl Program {
         command.stdout(writer.try_clone().map_err(failed)?).stderr(writer);
         let child = command.spawn().map_err(failed)?;
         drop(command);
-        Running { label, limit, child, started: Instant::now() }.watch(reader, sink)
+        let leader = child.id();
+        let ended = Running { label: label.clone(), limit, child, started: Instant::now() }.watch(reader, sink);
+        let left = watch::session_of(leader);
+        if !left.is_empty() {
+            let _ = sink(format!("releasectl: {label} left processes behind: {}\n", left.join(", ")).as_bytes());
+        }
+        ended
     }
 
     /// Runs it and returns what it printed on standard output, which must be short; standard error goes into the error.
     pub fn capture(self) -> Result<Vec<u8>, ToolError> {
-        let mut streaming = self.stream()?;
+        let (label, limit) = (self.label(), self.limit);
+        let failed = |cause| ToolError::Start { program: label.clone(), cause };
+        let (reader, writer) = io::pipe().map_err(failed)?;
+        let errors = memfd("stderr").map_err(failed)?;
+        let mut command = self.command();
+        command.stdout(writer).stderr(errors.try_clone().map_err(failed)?);
+        let child = command.spawn().map_err(failed)?;
+        drop(command);
         let mut output = Vec::new();
-        let read = streaming.output.read_to_end(&mut output);
-        streaming.finish(read.map(drop))?;
-        Ok(output)
+        let running = Running { label, limit, child, started: Instant::now() };
+        let ended = running.watch(reader, &mut |bytes| {
+            output.extend_from_slice(bytes);
+            Ok(())
+        });
+        ended.map(|()| output).map_err(|error| error.saying(errors))
     }
 
     /// Starts it and hands out its standard output to be read; [`Streaming::finish`] must follow.
@@ -228,7 +259,7 @@ impl Program {
         let label = self.label();
         let failed = |cause| ToolError::Start { program: label.clone(), cause };
         let mut command = self.command();
-        let errors = memfd_create("stderr", MFdFlags::MFD_CLOEXEC).map(File::from).map_err(|e| failed(e.into()))?;
+        let errors = memfd("stderr").map_err(failed)?;
         command.stdout(Stdio::piped()).stderr(errors.try_clone().map_err(failed)?);
         let mut child = command.spawn().map_err(failed)?;
         let output = child.stdout.take().ok_or_else(|| failed(io::Error::other("it has no output")))?;

@@ -42,11 +42,6 @@ impl Running {
             Ok(read > 0)
         };
         let followed = self.follow(&mut output, &mut take);
-        let left = followed.as_ref().map_or(Vec::new(), |_| session_of(self.child.id()));
-        if let (false, Ok(Some(_))) = (left.is_empty(), &followed) {
-            let line = format!("releasectl: {} left processes behind: {}\n", self.label, left.join(", "));
-            let _ = sink(line.as_bytes());
-        }
         if followed.is_err() {
             end_group(&mut self.child);
         }
@@ -102,19 +97,23 @@ impl Streaming {
         drop(self.output);
         let lost = |cause| ToolError::Output { program: self.label.clone(), cause };
         let status = self.child.wait().map_err(lost)?;
-        let mut said = Vec::new();
-        self.errors.rewind().and_then(|()| self.errors.read_to_end(&mut said)).map_err(lost)?;
-        let mut tail = Vec::new();
-        remember(&mut tail, &said);
+        let tail = end_of(self.errors).map_err(lost)?;
         match read {
             Err(cause) if status.success() || status_is_broken_pipe(status) => Err(lost(cause)),
-            _ if !status.success() => {
-                let tail = String::from_utf8_lossy(&tail).into_owned();
-                Err(ToolError::Failed { program: self.label, status, tail })
-            }
+            _ if !status.success() => Err(ToolError::Failed { program: self.label, status, tail }),
             _ => Ok(()),
         }
     }
+}
+
+/// The end of what was written into `file`.
+pub(super) fn end_of(mut file: File) -> io::Result<String> {
+    let mut said = Vec::new();
+    file.rewind()?;
+    file.read_to_end(&mut said)?;
+    let mut tail = Vec::new();
+    remember(&mut tail, &said);
+    Ok(String::from_utf8_lossy(&tail).into_owned())
 }
 
 /// Whether a program died of our closing its output.
@@ -137,7 +136,7 @@ fn readable(output: &PipeReader, milliseconds: u16) -> io::Result<bool> {
 }
 
 /// The processes of a session, as /proc shows them: what a program that led it left behind.
-fn session_of(leader: u32) -> Vec<String> {
+pub(super) fn session_of(leader: u32) -> Vec<String> {
     let names = std::fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.file_name());
     let pids = names.filter_map(|name| name.to_str()?.parse::<u32>().ok()).filter(|pid| *pid != leader);
     let member = |pid: &u32| {
