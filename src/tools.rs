@@ -222,13 +222,15 @@ impl Program {
         let (label, limit) = (self.label(), self.limit);
         let failed = |cause| ToolError::Start { program: label.clone(), cause };
         let (reader, writer) = io::pipe().map_err(failed)?;
+        // What it leaves behind comes to us instead of init, so that it can be named.
+        let _ = nix::sys::prctl::set_child_subreaper(true);
+        let before = watch::orphans();
         let mut command = self.command();
         command.stdout(writer.try_clone().map_err(failed)?).stderr(writer);
         let child = command.spawn().map_err(failed)?;
         drop(command);
-        let leader = child.id();
         let ended = Running { label: label.clone(), limit, child, started: Instant::now() }.watch(reader, sink);
-        let left = watch::session_of(leader);
+        let left: Vec<String> = watch::orphans().difference(&before).map(u32::to_string).collect();
         if !left.is_empty() {
             let _ = sink(format!("releasectl: {label} left processes behind: {}\n", left.join(", ")).as_bytes());
         }

@@ -5,6 +5,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, PipeReader, Read, Seek};
 use std::os::fd::AsFd;
@@ -135,17 +136,19 @@ fn readable(output: &PipeReader, milliseconds: u16) -> io::Result<bool> {
     }
 }
 
-/// The processes of a session, as /proc shows them: what a program that led it left behind.
-pub(super) fn session_of(leader: u32) -> Vec<String> {
+/// The processes that were left to us by parents that have ended, zombies aside; see [`super::Program::run`].
+pub(super) fn orphans() -> BTreeSet<u32> {
+    let own = std::process::id();
     let names = std::fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.file_name());
-    let pids = names.filter_map(|name| name.to_str()?.parse::<u32>().ok()).filter(|pid| *pid != leader);
-    let member = |pid: &u32| {
+    let pids = names.filter_map(|name| name.to_str()?.parse::<u32>().ok());
+    let ours = |pid: &u32| {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        // pid (name) state parent group session; the name may hold anything, brackets too.
-        let session = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().nth(3)?.parse().ok());
-        session == Some(leader)
+        // pid (name) state parent …; the name may hold anything, brackets too.
+        let mut fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_ascii_whitespace();
+        let alive = fields.next().is_some_and(|state| state != "Z");
+        alive && fields.next().and_then(|parent| parent.parse().ok()) == Some(own)
     };
-    pids.filter(member).map(|pid| pid.to_string()).collect()
+    pids.filter(ours).collect()
 }
 
 /// Ends a program and its process group: TERM, then KILL.

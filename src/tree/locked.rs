@@ -162,7 +162,10 @@ impl LockedTree<'_> {
         for (seq, begin) in std::mem::take(&mut self.unfinished) {
             let unsettled = self.standing.unsettled.as_ref().is_some_and(|last| last.seq == seq && last.made);
             let made = if begin.operation.is_flip() { Some(unsettled) } else { self.had_effect(&begin) };
-            let Some(made) = made else { continue };
+            let Some(made) = made else {
+                self.unfinished.push((seq, begin));
+                continue;
+            };
             let outcome = if made { Outcome::Done } else { Outcome::Interrupted };
             if let (Operation::Rollback, true, Some(from)) = (begin.operation, made, &begin.from) {
                 self.mark(from, Some(super::flip::rolled_back(self.actor.clock.now())));
@@ -215,8 +218,14 @@ impl LockedTree<'_> {
         Ok(())
     }
 
-    /// Records that a deploy of `id` begins. Durable on return; returns its number.
+    /// Records that a deploy of `id` begins; whoever calls it has the turn, so any other that has not ended is dead.
+    /// Durable on return; returns its number.
     pub fn deploy_begins(&mut self, id: &ReleaseId) -> Result<u64> {
+        for (seq, _) in
+            std::mem::take(&mut self.unfinished).into_iter().filter(|(_, b)| b.operation == Operation::Deploy)
+        {
+            self.done(seq, Outcome::Interrupted, Instant::now(), Some("settled by a later deploy".to_owned()));
+        }
         let (by, from, to) = (self.actor.by.clone(), self.standing.live.clone(), Some(id.clone()));
         let begin =
             Begin { operation: Operation::Deploy, by, from, to, chain: None, releases: Vec::new(), cause: None };
