@@ -6,6 +6,7 @@
 mod activate;
 mod clean;
 mod deletion;
+mod journal;
 mod lab;
 mod odd_states;
 mod pins;
