@@ -6,6 +6,8 @@
 mod activate;
 mod clean;
 mod deletion;
+mod footprint;
+mod init;
 mod journal;
 mod lab;
 mod odd_states;
