@@ -5,6 +5,7 @@
 
 mod activate;
 mod clean;
+mod config;
 mod deletion;
 mod footprint;
 mod init;
