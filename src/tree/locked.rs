@@ -206,14 +206,19 @@ impl LockedTree<'_> {
     fn record_move(&mut self) -> Result<()> {
         let (from, to) = (self.standing.believed.clone(), self.standing.live.clone());
         let chain = Some(self.standing.chain.clone());
-        let cause = Some("current was changed by another hand".to_owned());
+        // What is live before there is any history was not moved behind our back.
+        let found = self.journal.next_seq() == 1;
+        let cause = if found { "it was live before the history began" } else { "current was changed by another hand" };
+        let cause = Some(cause.to_owned());
         let by = self.actor.by.clone();
         let begin =
             Begin { operation: Operation::External, by, from, to: to.clone(), chain, releases: Vec::new(), cause };
         let seq = self.begin(&begin)?;
         self.done(seq, Outcome::Done, Instant::now(), None);
-        let shown = to.as_ref().map_or("nothing", |id| id.as_str());
-        self.notice(format!("current was changed by another hand and leads to {shown} now; that is recorded"));
+        if !found {
+            let shown = to.as_ref().map_or("nothing", |id| id.as_str());
+            self.notice(format!("current was changed by another hand and leads to {shown} now; that is recorded"));
+        }
         self.standing.believed = to;
         Ok(())
     }

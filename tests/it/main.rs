@@ -5,7 +5,11 @@
 
 mod activate;
 mod clean;
+mod config;
 mod deletion;
+mod footprint;
+mod init;
+mod journal;
 mod lab;
 mod odd_states;
 mod pins;

@@ -1,0 +1,239 @@
+//! The host's file: what it may say, who may have written it, and whom a root run becomes.
+
+use crate::lab::{as_root_or_left_out, gone, in_mount_namespace};
+use crate::sandbox::{PROGRAM, Sandbox};
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A host file with these lines after the root's.
+fn host_file(tree: &Sandbox, lines: &str) -> PathBuf {
+    let directory = tree.beside("etc");
+    fs::create_dir_all(&directory).unwrap();
+    let file = directory.join("production.toml");
+    fs::write(&file, format!("root = {:?}\n{lines}", tree.root())).unwrap();
+    fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
+    fs::set_permissions(&directory, Permissions::from_mode(0o755)).unwrap();
+    file
+}
+
+/// The program with nothing but `arguments`.
+fn bare(tree: &Sandbox, arguments: &[&str]) -> Command {
+    let mut command = tree.clean(PROGRAM);
+    command.args(arguments);
+    command
+}
+
+/// Runs it with this host file; it must end with `code`. Returns what it said.
+#[track_caller]
+fn ends(tree: &Sandbox, code: i32, file: &Path, arguments: &[&str]) -> String {
+    let output = bare(tree, arguments).arg("--config").arg(file).output().unwrap();
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+    assert!(code == 0 || said.contains("hint: "), "{said}");
+    said
+}
+
+#[test]
+fn the_host_file_says_where_the_tree_is_and_how_much_is_kept() {
+    let tree = Sandbox::with_releases(&["A", "B", "C"]);
+    let file = host_file(&tree, "[clean]\nkeep = 1\n");
+    let said = ends(&tree, 0, &file, &["list", "--json"]);
+    assert!(said.contains(r#""env":"production""#), "{said}");
+    let told: serde_json::Value =
+        serde_json::from_str(&ends(&tree, 0, &file, &["clean", "--dry-run", "--json"])).unwrap();
+    assert_eq!(gone(&told), ["A", "B"]);
+    let told: serde_json::Value =
+        serde_json::from_str(&ends(&tree, 0, &file, &["clean", "--dry-run", "--json", "--keep", "2"])).unwrap();
+    assert_eq!(gone(&told), ["A"], "the command line wins");
+    let other = Sandbox::laid_out();
+    let elsewhere = ends(&tree, 0, &file, &["list", "--json", "--root", other.root().to_str().unwrap()]);
+    assert!(elsewhere.contains(r#""releases":[]"#), "{elsewhere}");
+}
+
+#[test]
+fn the_environment_names_the_tree_too() {
+    let tree = Sandbox::with_releases(&["A"]);
+    let output = bare(&tree, &["list"]).env("RELEASECTL_ROOT", tree.root()).output().unwrap();
+    assert!(output.status.success() && String::from_utf8_lossy(&output.stdout).contains('A'));
+    let output = bare(&tree, &["list"]).env("RELEASECTL_ENV", "no-such-environment").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(7), "{said}");
+    assert!(said.contains("/etc/releasectl/no-such-environment.toml") && said.contains("hint: "), "{said}");
+    let output = bare(&tree, &["list"]).env("RELEASECTL_ENV", "../../etc/passwd").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn of_several_environments_one_must_be_named_and_the_only_one_need_not() {
+    if !as_root_or_left_out("an /etc of one's own") {
+        return;
+    }
+    let tree = Sandbox::with_releases(&["A"]);
+    let script = r#"root=$2
+        mkdir "$3/etc"; cp /etc/passwd /etc/group /etc/nsswitch.conf "$3/etc"; mkdir "$3/etc/releasectl"
+        mount --bind "$3/etc" /etc
+        set +e
+        "$1" list; echo "ended $?"
+        echo "root = \"$root\"" > /etc/releasectl/one.toml
+        "$1" list; echo "ended $?"
+        cp /etc/releasectl/one.toml /etc/releasectl/two.toml
+        "$1" list; echo "ended $?"
+        "$1" list --env two; echo "ended $?""#;
+    let output = in_mount_namespace(&tree, script, &[&tree.root(), &tree.beside("")]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let ends: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("ended ")).collect();
+    assert_eq!(ends, ["7", "0", "2", "0"], "{said}");
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(errors.contains("name one with --env: one, two"), "{errors}");
+}
+
+#[test]
+fn a_mistake_is_named_with_its_line_and_what_was_probably_meant() {
+    let tree = Sandbox::laid_out();
+    for (lines, line, named) in [
+        ("usr = \"app\"\n", 2, "`user`"),
+        ("\n[clean]\nkep = 3\n", 4, "`keep`"),
+        ("[source]\nsubmodule = true\n", 3, "`submodules`"),
+        ("[helth]\n", 2, "`health`"),
+        ("[[step]]\nname = \"a\"\nrunn = \"true\"\n", 4, "`run`"),
+        ("[clean]\nkeep = \"three\"\n", 3, "invalid type"),
+        ("[clean]\nmin_free = \"lots\"\n", 3, "is not a size"),
+        ("[clean]\nkeep_for = \"a while\"\n", 3, "is not a duration"),
+        ("[clean\n", 2, ""),
+        ("root = \"/twice\"\n", 2, "duplicate key"),
+    ] {
+        let file = host_file(&tree, lines);
+        let said = ends(&tree, 7, &file, &["list"]);
+        assert!(said.contains(&format!("line {line}: ")) && said.contains(named), "{lines}: {said}");
+        assert!(said.contains(&format!("correct {}", file.display())), "{said}");
+    }
+    let file = host_file(&tree, "[[step]]\nname = \"a\"\nrun = \"true\"\n[[step]]\nname = \"a\"\nrun = \"true\"\n");
+    assert!(ends(&tree, 7, &file, &["list"]).contains("two steps are named"));
+    fs::write(&file, [0xff, 0xfe]).unwrap();
+    assert!(ends(&tree, 7, &file, &["list"]).contains("not UTF-8"));
+    fs::write(&file, "user = \"x\"\n").unwrap();
+    assert!(ends(&tree, 7, &file, &["list"]).contains("where the tree is"));
+    ends(&tree, 7, &tree.beside("etc/none.toml"), &["list"]);
+    ends(&tree, 7, &tree.beside("none/production.toml"), &["list"]);
+    ends(&tree, 7, &tree.beside("etc"), &["list"]);
+}
+
+#[test]
+fn p16_a_host_file_that_others_could_have_written_is_refused() {
+    let tree = Sandbox::laid_out();
+    let before = tree.picture();
+    let file = host_file(&tree, "");
+    let directory = file.parent().unwrap();
+    for (path, mode) in [(&*file, 0o664), (&file, 0o646), (directory, 0o775), (directory, 0o757)] {
+        let proper = fs::metadata(path).unwrap().permissions();
+        fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+        let said = ends(&tree, 7, &file, &["init"]);
+        assert!(said.contains(&path.display().to_string()) && said.contains(&format!("{mode:04o}")), "{said}");
+        assert!(said.contains("chmod go-w"), "{said}");
+        fs::set_permissions(path, proper).unwrap();
+    }
+    if as_root_or_left_out("a host file that is somebody else's") {
+        for path in [&*file, directory] {
+            chown(path, Some(65534), None).unwrap();
+            assert!(ends(&tree, 7, &file, &["init"]).contains("belongs to uid 65534"));
+            chown(path, Some(0), None).unwrap();
+        }
+    }
+    assert_eq!(tree.picture(), before);
+    ends(&tree, 0, &file, &["init"]);
+}
+
+/// Everything in the tree that is root's.
+fn of_root(tree: &Sandbox) -> Vec<PathBuf> {
+    let all = walkdir::WalkDir::new(tree.root()).into_iter().map(Result::unwrap);
+    all.filter(|entry| entry.metadata().unwrap().uid() == 0).map(walkdir::DirEntry::into_path).collect()
+}
+
+/// Does something of everything that writes.
+fn work(run: &dyn Fn(&[&str]), source: &str) {
+    run(&["init"]);
+    for id in ["A", "B", "C"] {
+        run(&["create", source, "--id", id, "--keep-days", "1"]);
+        run(&["activate", id]);
+    }
+    run(&["rollback"]);
+    run(&["unpin", "C"]);
+    run(&["pin", "B", "--forever"]);
+    run(&["remove", "C"]);
+    run(&["clean"]);
+    run(&["deploy", source]);
+    run(&["doctor"]);
+}
+
+#[test]
+fn p16_started_as_root_with_a_user_no_file_of_roots_is_made_in_the_tree() {
+    if !as_root_or_left_out("a root run that becomes a user") {
+        return;
+    }
+    let tree = Sandbox::new();
+    fs::create_dir(tree.root()).unwrap();
+    tree.give_to_nobody(&tree.root());
+    let file = host_file(&tree, "user = \"nobody\"\n");
+    let source = tree.source("x");
+    work(&|arguments| drop(ends(&tree, 0, &file, arguments)), source.to_str().unwrap());
+    assert_eq!(of_root(&tree), Vec::<PathBuf>::new());
+    assert!(
+        fs::read_to_string(tree.at(".releasectl/journal.jsonl")).unwrap().contains(r#""by":"root""#),
+        "who asked is known"
+    );
+    let secret = tree.beside("secret");
+    fs::create_dir(&secret).unwrap();
+    fs::set_permissions(&secret, Permissions::from_mode(0o700)).unwrap();
+    let said = ends(&tree, 1, &file, &["create", secret.to_str().unwrap()]);
+    assert!(said.contains("Permission denied"), "what the user may not read, root does not read for him: {said}");
+}
+
+#[test]
+fn p16_over_a_tree_of_somebody_elses_a_root_run_becomes_that_user() {
+    if !as_root_or_left_out("a root run over a tree of somebody else's") {
+        return;
+    }
+    let tree = Sandbox::new();
+    fs::create_dir(tree.root()).unwrap();
+    fs::set_permissions(tree.beside(""), Permissions::from_mode(0o755)).unwrap();
+    // A number without a name will do.
+    chown(tree.root(), Some(54321), Some(54321)).unwrap();
+    let source = tree.source("x");
+    work(&|arguments| drop(tree.done(arguments)), source.to_str().unwrap());
+    assert_eq!(of_root(&tree), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn p16_a_user_that_is_not_there_is_a_mistake_in_the_configuration() {
+    if !as_root_or_left_out("a root run that becomes a user") {
+        return;
+    }
+    let tree = Sandbox::new();
+    let file = host_file(&tree, "user = \"no-such-user\"\n");
+    assert!(ends(&tree, 7, &file, &["init"]).contains("no-such-user"));
+    assert!(!tree.root().exists());
+}
+
+#[test]
+fn p16_a_tree_of_roots_below_a_directory_that_others_may_change_is_refused() {
+    if !as_root_or_left_out("a root run in somebody else's directory") {
+        return;
+    }
+    let tree = Sandbox::with_live(&["A", "B"]);
+    let way = tree.beside("");
+    for (uid, mode, mend) in [(65534, 0o755, "chown root"), (0, 0o777, "chmod go-w"), (0, 0o775, "chmod go-w")] {
+        chown(&way, Some(uid), None).unwrap();
+        fs::set_permissions(&way, Permissions::from_mode(mode)).unwrap();
+        let before = tree.picture();
+        for arguments in [&["rollback"][..], &["clean"], &["list"]] {
+            let said = tree.refused(arguments);
+            assert!(said.contains(mend) && said.contains(way.to_str().unwrap().trim_end_matches('/')), "{said}");
+        }
+        assert_eq!(tree.picture(), before);
+    }
+    chown(&way, Some(0), None).unwrap();
+    fs::set_permissions(&way, Permissions::from_mode(0o755)).unwrap();
+    tree.done(&["rollback"]);
+}

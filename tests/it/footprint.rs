@@ -1,0 +1,86 @@
+//! How big the program is, on disk and in memory. The binary measured is the one that is shipped: `cargo build --release`.
+
+use crate::lab::eventually;
+use crate::sandbox::{PROGRAM, Sandbox};
+use releasectl::clock::Timestamp;
+use releasectl::operation::{Begin, Chain, Done, Event, Operation, Outcome, Record};
+use releasectl::release::{Manifest, ReleaseId};
+use releasectl::sealed::{seal, unseal};
+use std::fs;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+const MOST_BYTES: u64 = 2 << 20;
+const MOST_RESIDENT_KIB: u64 = 20 << 10;
+/// What a pipe holds.
+const PIPE: usize = 64 << 10;
+
+fn shipped() -> PathBuf {
+    let built = Path::new(PROGRAM).parent().and_then(Path::parent).unwrap().join("release/releasectl");
+    assert!(built.exists(), "{} is not built: run tests/run, or cargo build --release", built.display());
+    built
+}
+
+#[test]
+fn the_binary_has_at_most_2_mib() {
+    let size = fs::metadata(shipped()).unwrap().len();
+    assert!(size <= MOST_BYTES, "{size} bytes");
+}
+
+#[test]
+fn a_thousand_releases_are_listed_in_less_than_20_mib_of_memory() {
+    let tree = Sandbox::with_releases(&["R0"]);
+    let text = fs::read(tree.release("R0").join(".releasectl/release.json")).unwrap();
+    let first: Manifest = unseal(&text).unwrap();
+    let mut journal = fs::OpenOptions::new().append(true).open(tree.at(".releasectl/journal.jsonl")).unwrap();
+    for n in 1..1000 {
+        let id: ReleaseId = format!("R{n}").parse().unwrap();
+        let state = tree.release(id.as_str()).join(".releasectl");
+        fs::create_dir_all(&state).unwrap();
+        let sequence = first.sequence + 10 * n;
+        let manifest = Manifest { id: id.clone(), sequence, ..first.clone() };
+        fs::write(state.join("release.json"), seal(&manifest).unwrap() + "\n").unwrap();
+        journal.write_all(activation(sequence, &id).as_bytes()).unwrap();
+    }
+    std::os::unix::fs::symlink("releases/R999", tree.at("current")).unwrap();
+    for verb in ["list", "status"] {
+        let resident = resident_at_the_end(&tree, verb);
+        assert!(resident < MOST_RESIDENT_KIB, "{verb}: {resident} KiB");
+    }
+    assert_eq!(tree.states().len(), 1000);
+    assert_eq!(tree.json(&["status"])["previous"], "R998");
+}
+
+/// The journal's two lines of one activation, with as long a chain as there can be.
+fn activation(seq: u64, to: &ReleaseId) -> String {
+    let at = Timestamp::parse("2026-11-22_23.40").unwrap();
+    let newest: u64 = to.as_str()[1..].parse().unwrap();
+    let chain: Chain = (0..=newest).rev().map(|n| format!("R{n}").parse::<ReleaseId>().unwrap()).collect();
+    let (by, to, from) = ("tester".to_owned(), Some(to.clone()), format!("R{}", newest - 1).parse().ok());
+    let begin =
+        Begin { operation: Operation::Activate, by, from, to, chain: Some(chain), releases: vec![], cause: None };
+    let begin = Record { seq, at, event: Event::Begin(begin) };
+    let done = Event::Done(Done { of: seq, outcome: Outcome::Done, seconds: 0.01, note: None });
+    let done = Record { seq: seq + 1, at, event: done };
+    seal(&begin).unwrap() + "\n" + &seal(&done).unwrap() + "\n"
+}
+
+/// The most memory that `verb` has had, in KiB, when all its work is done and only its answer is left to be written: it
+/// cannot be, since the pipe is full, so the kernel can be asked in peace.
+fn resident_at_the_end(tree: &Sandbox, verb: &str) -> u64 {
+    let (mut reader, mut writer) = std::io::pipe().unwrap();
+    writer.write_all(&[b'-'; PIPE]).unwrap();
+    let mut command = tree.clean(shipped());
+    let mut child =
+        command.arg("--root").arg(tree.root()).arg(verb).stdout(writer).stderr(Stdio::null()).spawn().unwrap();
+    drop(command);
+    let process = PathBuf::from(format!("/proc/{}", child.id()));
+    eventually("its answer", || fs::read_to_string(process.join("wchan")).unwrap_or_default().contains("pipe_w"));
+    let status = fs::read_to_string(process.join("status")).unwrap();
+    reader.read_to_end(&mut Vec::new()).unwrap();
+    assert!(child.wait().unwrap().success());
+    let peak =
+        status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.trim().parse().ok());
+    peak.unwrap_or_else(|| panic!("no VmHWM in {status}"))
+}

@@ -1,0 +1,170 @@
+//! A journal or manifest that is missing, cut anywhere or changed anywhere: nothing is lost, history is what can be read.
+
+use crate::sandbox::{Sandbox, picture};
+use releasectl::clock::Clock;
+use releasectl::directory::Dir;
+use releasectl::lock::Wait;
+use releasectl::release::ReleaseId;
+use releasectl::tree::{Actor, Found, Tree};
+use std::ffi::OsStr;
+use std::fs;
+use std::path::PathBuf;
+
+/// A tree with something of everything in its journal; C is live and B was before it.
+fn with_history() -> Sandbox {
+    let tree = Sandbox::with_live(&["A", "B", "C"]);
+    tree.create("D");
+    tree.done(&["pin", "A", "--forever"]);
+    tree.done(&["remove", "D"]);
+    tree
+}
+
+fn open(tree: &Sandbox) -> Tree {
+    Tree::open(Dir::open(&tree.root()).unwrap()).unwrap()
+}
+
+fn journal(tree: &Sandbox) -> PathBuf {
+    tree.at(".releasectl/journal.jsonl")
+}
+
+/// The journals that were set aside.
+fn set_aside(tree: &Sandbox) -> Vec<PathBuf> {
+    let names = fs::read_dir(tree.at(".releasectl")).unwrap().map(|entry| entry.unwrap().path());
+    names.filter(|path| path.to_string_lossy().contains("journal.broken-")).collect()
+}
+
+/// The tree is opened for a change: what is live stays, what is gone back to is good, and the second time all is well.
+#[track_caller]
+fn survives(tree: &Sandbox, at: &str) -> Option<ReleaseId> {
+    let actor = Actor { by: "tester".into(), command: "test".into(), host: "here".into(), clock: Clock::System };
+    let opened = open(tree);
+    let target = {
+        let locked = opened.lock(&actor, Wait::Forever).unwrap();
+        assert_eq!(locked.standing().live.as_ref().map(ReleaseId::as_str), Some("C"), "{at}");
+        opened.rollback_target(locked.standing())
+    };
+    let mut again = opened.lock(&actor, Wait::Forever).unwrap();
+    assert_eq!(again.take_notices(), Vec::<String>::new(), "{at}: it is mended once");
+    assert_eq!(opened.rollback_target(again.standing()), target, "{at}");
+    assert!(target.as_ref().is_none_or(|id| ["A", "B"].contains(&id.as_str())), "{at}: {target:?}");
+    target
+}
+
+/// Puts the journal back as it was.
+fn restore(tree: &Sandbox, bytes: &[u8]) {
+    set_aside(tree).iter().for_each(|path| fs::remove_file(path).unwrap());
+    fs::write(journal(tree), bytes).unwrap();
+}
+
+#[test]
+fn p03_a_journal_cut_at_any_byte_is_read_up_to_there() {
+    let tree = with_history();
+    let (whole, releases) = (fs::read(journal(&tree)).unwrap(), picture(&tree.at("releases")));
+    let lines: Vec<usize> =
+        whole.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1).collect();
+    // B is what a rollback goes to once its own activation can be read.
+    let text = String::from_utf8_lossy(&whole).into_owned();
+    let activated =
+        text.lines().position(|line| line.contains(r#""operation":"activate""#) && line.contains(r#""to":"B""#));
+    let known = lines[activated.unwrap() + 1];
+    for cut in 0..=whole.len() {
+        restore(&tree, &whole[..cut]);
+        let target = survives(&tree, &format!("cut at {cut} of {}", whole.len()));
+        if cut >= known {
+            assert_eq!(target.as_ref().map(ReleaseId::as_str), Some("B"), "cut at {cut}");
+        }
+        let left = fs::read(journal(&tree)).unwrap();
+        let good = lines.iter().rev().find(|end| **end <= cut).copied().unwrap_or(0);
+        assert!(left.starts_with(&whole[..good]), "cut at {cut}: every whole line is kept");
+        assert_eq!(set_aside(&tree), Vec::<PathBuf>::new(), "a line cut short is no damage");
+    }
+    assert_eq!(picture(&tree.at("releases")), releases);
+}
+
+#[test]
+fn p03_a_journal_with_any_bit_flipped_is_set_aside_and_its_good_lines_go_on() {
+    let tree = with_history();
+    let (whole, releases) = (fs::read(journal(&tree)).unwrap(), picture(&tree.at("releases")));
+    let count = whole.iter().filter(|byte| **byte == b'\n').count();
+    let samples = (0..whole.len()).step_by(11).chain((0..whole.len()).filter(|at| whole[*at] == b'\n'));
+    for (sample, at) in samples.enumerate() {
+        let mut bent = whole.clone();
+        bent[at] ^= 1 << (sample % 8);
+        restore(&tree, &bent);
+        let doubtful = format!("bit {} of byte {at}", sample % 8);
+        survives(&tree, &doubtful);
+        let lines = fs::read_to_string(journal(&tree)).unwrap().lines().count();
+        // A line end that is none any more takes two lines with it; a move of current may have been noted.
+        assert!(lines + 2 >= count, "{doubtful}: {lines} of {count} lines");
+        // At the very end it is a line cut short.
+        let aside: Vec<Vec<u8>> = set_aside(&tree).iter().map(|path| fs::read(path).unwrap()).collect();
+        assert!(aside == [bent] || at + 1 == whole.len() && aside.is_empty(), "{doubtful}: it is kept as it was");
+    }
+    assert_eq!(picture(&tree.at("releases")), releases);
+}
+
+#[test]
+fn p03_with_a_damaged_journal_everything_still_can_be_looked_at_and_doctor_says_so() {
+    let tree = with_history();
+    let mut bytes = fs::read(journal(&tree)).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 4;
+    fs::write(journal(&tree), &bytes).unwrap();
+    let before = tree.picture();
+    for arguments in [&["status"][..], &["list"], &["show"], &["rollback", "--dry-run"], &["clean", "--dry-run"]] {
+        tree.done(arguments);
+    }
+    assert!(tree.ends(6, &["history"]).stderr.contains("hint: "), "only history is blocked");
+    assert!(tree.ends(6, &["doctor"]).stdout.contains("1 of its lines cannot be used"));
+    assert_eq!(tree.picture(), before, "looking mends nothing");
+    let answer = tree.ends(0, &["rollback"]);
+    assert!(answer.stderr.contains("journal.broken-"), "{}", answer.stderr);
+    assert_eq!(tree.live().as_deref(), Some("B"));
+    assert_eq!(fs::read(&set_aside(&tree)[0]).unwrap(), bytes);
+    tree.done(&["doctor"]);
+}
+
+#[test]
+fn p03_without_a_journal_what_is_live_stays_and_nothing_is_guessed() {
+    let tree = with_history();
+    fs::remove_file(journal(&tree)).unwrap();
+    let releases = picture(&tree.at("releases"));
+    assert_eq!(tree.json(&["status"])["current"], "C");
+    assert!(tree.ends(6, &["doctor"]).stdout.contains("it is missing"));
+    tree.refused(&["rollback"]);
+    assert_eq!(tree.live().as_deref(), Some("C"));
+    assert_eq!(picture(&tree.at("releases")), releases);
+    tree.done(&["doctor"]);
+    tree.done(&["activate", "A"]);
+    tree.done(&["rollback"]);
+    assert_eq!(tree.live().as_deref(), Some("C"), "from now on history is known again");
+    tree.create("E");
+    let ids = tree.json(&["list"]);
+    assert_eq!(ids["releases"][3]["id"], "E", "order goes on where the releases say it was");
+}
+
+#[test]
+fn a_manifest_cut_or_bent_anywhere_is_never_taken_for_whole() {
+    let tree = Sandbox::with_live(&["A", "B"]);
+    let manifest = tree.release("B").join(".releasectl/release.json");
+    let whole = fs::read(&manifest).unwrap();
+    let opened = open(&tree);
+    let found = |bytes: &[u8]| {
+        fs::write(&manifest, bytes).unwrap();
+        opened.entry(OsStr::new("B")).unwrap().unwrap().found
+    };
+    let Found::Release(good) = found(&whole) else { panic!("it was good") };
+    for cut in 0..whole.len() - 1 {
+        assert!(matches!(found(&whole[..cut]), Found::Damaged(..)), "cut at {cut}");
+    }
+    assert!(matches!(found(&whole[..whole.len() - 1]), Found::Release(_)), "only the line end is missing");
+    for at in 0..whole.len() - 1 {
+        let mut bent = whole.clone();
+        bent[at] ^= 1 << (at % 8);
+        match found(&bent) {
+            Found::Damaged(..) => {}
+            Found::Release(manifest) => assert_eq!(manifest, good, "byte {at}"),
+            other => panic!("byte {at}: {other:?}"),
+        }
+    }
+}
