@@ -207,7 +207,7 @@ impl LockedTree<'_> {
         let (from, to) = (self.standing.believed.clone(), self.standing.live.clone());
         let chain = Some(self.standing.chain.clone());
         // What is live before there is any history was not moved behind our back.
-        let found = self.journal.next_seq() == 1;
+        let found = self.newest_entry.is_none();
         let cause = if found { "it was live before the history began" } else { "current was changed by another hand" };
         let cause = Some(cause.to_owned());
         let by = self.actor.by.clone();
