@@ -3,7 +3,7 @@
 use chrono::{DateTime, NaiveDate, NaiveDateTime, SecondsFormat, TimeDelta, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The minute format of release ids and pins, the one the older tooling uses.
 const MINUTE: &str = "%Y-%m-%d_%H.%M";
@@ -104,6 +104,11 @@ impl Clock {
             Self::Fixed(moment) => moment,
         }
     }
+}
+
+/// Seconds since `started`, to the millisecond, as records and documents give them.
+pub fn seconds_since(started: Instant) -> f64 {
+    (started.elapsed().as_secs_f64() * 1000.0).round() / 1000.0
 }
 
 /// Reads a span: `90`, `90s`, `15m`, `4h`, `10d`, `2w`; a bare number is seconds.

@@ -1,6 +1,7 @@
 //! The recipe's steps: whether one is called for, its command with retries and a time limit, the programs it stops and
 //! starts.
 
+use crate::clock::seconds_since;
 use crate::recipe::{Phase, Settings, Step};
 use crate::release::{StepRecord, StepStatus};
 use crate::tools::ToolError;
@@ -59,7 +60,7 @@ pub fn run(
     let started = Instant::now();
     let named = |cause| StepError::Command { name: step.name.clone(), cause };
     if !is_called_for(step, place, sink).map_err(named)? {
-        return Ok(record(step, StepStatus::Skipped, started));
+        return Ok(record(&step.name, StepStatus::Skipped, started));
     }
     let programs_failed = |cause| StepError::Programs { name: step.name.clone(), cause };
     if !step.stop.is_empty() {
@@ -71,7 +72,7 @@ pub fn run(
     if !step.start.is_empty() {
         programs.start(&step.start).map_err(programs_failed)?;
     }
-    Ok(record(step, StepStatus::Done, started))
+    Ok(record(&step.name, StepStatus::Done, started))
 }
 
 /// Whether `only_if` succeeds. That it fails is an answer; that it cannot be run, or hangs, is not.
@@ -102,7 +103,7 @@ fn limit(step: &Step) -> Duration {
     step.retry.map_or(own, |retry| own.min(retry.r#for.0))
 }
 
-fn record(step: &Step, status: StepStatus, started: Instant) -> StepRecord {
-    let seconds = (started.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
-    StepRecord { name: step.name.clone(), status, seconds }
+/// The record of something that began at `started` and is over now.
+pub fn record(name: &str, status: StepStatus, started: Instant) -> StepRecord {
+    StepRecord { name: name.to_owned(), status, seconds: seconds_since(started) }
 }

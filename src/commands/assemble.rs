@@ -12,7 +12,7 @@ use crate::recipe::{Phase, Settings};
 use crate::release::{StepRecord, StepStatus};
 use crate::sharing;
 use crate::source::{self, Ready, Site};
-use crate::steps;
+use crate::steps::{self, record};
 use crate::tree::{Build, Tree, compare};
 use std::time::Instant;
 
@@ -178,10 +178,4 @@ pub(super) fn run_step(
             Err(error.into())
         }
     }
-}
-
-/// The record of something that began at `started` and is over now.
-pub(super) fn record(name: &str, status: StepStatus, started: Instant) -> StepRecord {
-    let seconds = (started.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
-    StepRecord { name: name.to_owned(), status, seconds }
 }

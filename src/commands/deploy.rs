@@ -1,7 +1,7 @@
 //! `deploy`: create, prepare steps, activate, finish steps, clean.
 
 use super::activate::{Activation, alive, flip};
-use super::assemble::{record, run_step};
+use super::assemble::run_step;
 use super::clean::{self, Clean};
 use super::create::{self, Create, Resume};
 use super::hooks::{self, News, Turn};
@@ -11,7 +11,7 @@ use crate::lock::{LockError, holder_of};
 use crate::operation::Operation;
 use crate::recipe::{Phase, Settings};
 use crate::release::{State, StepRecord, StepStatus};
-use crate::steps;
+use crate::steps::{self, record};
 use crate::tree::{Build, Tree};
 use serde::Serialize;
 use std::time::Instant;

@@ -1,7 +1,7 @@
 //! `hotfix`: a release like the live one with only the code changed, made live.
 
 use super::activate::{alive, flip};
-use super::assemble::{commit, make_python, record};
+use super::assemble::{commit, make_python};
 use super::create::{conclude, preflight};
 use super::tee::note;
 use super::{Context, Outcome, Target};
@@ -10,6 +10,7 @@ use crate::layout::MIRROR;
 use crate::operation::Operation;
 use crate::release::{Manifest, Origin, ReleaseId, SourceKind, StepStatus};
 use crate::source::{self, Commit, Ready, Site};
+use crate::steps::record;
 use crate::tree::{Build, Reservation, Tree};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

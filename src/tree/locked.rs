@@ -1,7 +1,7 @@
 //! The guard: a tree whose lock is held, with its history settled.
 
 use super::{Result, Tree, TreeError};
-use crate::clock::{Clock, Timestamp};
+use crate::clock::{Clock, Timestamp, seconds_since};
 use crate::directory::PathError;
 use crate::journal::{Journal, Tail};
 use crate::layout::{ADOPTED, BALLAST, CURRENT, MANIFEST, STATE};
@@ -123,8 +123,7 @@ impl LockedTree<'_> {
 
     /// Writes an outcome. That it could not be written is only noticed: the disk says it too.
     pub(super) fn done(&mut self, of: u64, outcome: Outcome, started: Instant, note: Option<String>) {
-        let seconds = (started.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
-        let done = Done { of, outcome, seconds, note };
+        let done = Done { of, outcome, seconds: seconds_since(started), note };
         if let Err(error) = self.journal.done(done, self.actor.clock.now()) {
             self.notice(format!("the outcome is not in the history yet: {error}"));
         }
