@@ -152,7 +152,7 @@ impl Build {
     pub fn empty(&self) -> Result<()> {
         for name in self.dir.names()? {
             if inventory::is_code(&name) {
-                let removed = removal::delete(&self.dir, &name, &|_| {});
+                let removed = removal::delete_any(&self.dir, &name, &|_| {});
                 if let Some(error) = removed.left.into_iter().next() {
                     return Err(error.into());
                 }
