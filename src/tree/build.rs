@@ -5,7 +5,7 @@ use super::{LockedTree, Result, Tree, TreeError, inventory};
 use crate::clock::Timestamp;
 use crate::directory::{Dir, PathError};
 use crate::layout::{BUILD_LOG, INVENTORY, MANIFEST, STATE};
-use crate::lock::{Lease, LockError};
+use crate::lock::{Lease, LockError, holder_of};
 use crate::operation::{Begin, Operation, Outcome};
 use crate::pin::Pin;
 use crate::release::{Manifest, Origin, ReleaseId, StepRecord};
@@ -189,7 +189,9 @@ impl Tree {
 
 /// Whoever looks takes no lease, so one that cannot be had is really held.
 fn take_lease(dir: &Dir) -> Result<Lease> {
-    Lease::try_exclusive(dir)?.ok_or_else(|| LockError::Busy { path: dir.path().to_owned(), holder: None }.into())
+    let holder = || dir.identity().ok().and_then(|own| holder_of(own.inode)).map(Box::new);
+    let busy = || LockError::Busy { path: dir.path().to_owned(), holder: holder() }.into();
+    Lease::try_exclusive(dir)?.ok_or_else(busy)
 }
 
 fn write_manifest(state: &Dir, manifest: &Manifest) -> std::result::Result<(), PathError> {
