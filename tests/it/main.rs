@@ -2,4 +2,5 @@
 
 mod activate;
 mod flip;
+mod locks;
 mod sandbox;
