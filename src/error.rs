@@ -192,7 +192,9 @@ impl From<SourceError> for Error {
             SourceError::Nothing(_) => {
                 Self::refused(message).hint("name a URL, a repository, a directory, a tar file or -")
             }
-            SourceError::Refused { .. } => Self::refused(message),
+            SourceError::Refused { .. } => {
+                Self::refused(message).hint("name a URL, a repository, a directory outside the tree, a tar file or -")
+            }
             SourceError::NoRef { .. } => Self::refused(message).hint("`git ls-remote` shows what it has"),
             SourceError::Member { .. } => {
                 Self::new(Kind::Failed, message).hint("nothing outside the release was written")

@@ -97,7 +97,7 @@ impl TreeLock {
             if !try_flock(&file, &path, true)? {
                 if !again(wait, started) {
                     let tree = state.path().parent().unwrap_or(state.path()).to_owned();
-                    return Err(LockError::Busy { path: tree, holder: note(&file).map(Box::new) });
+                    return Err(LockError::Busy { path: tree, holder: holder_by_note(&file).map(Box::new) });
                 }
                 continue;
             }
@@ -124,6 +124,15 @@ pub fn tree_lock_holder(state: &Dir) -> Option<Holder> {
     let holder = note(&file)?;
     let inode = fstat(&file).ok()?.st_ino;
     holders(inode).contains(&holder.pid).then_some(holder)
+}
+
+/// Who holds the tree lock open as `file`: who left the note, unless the kernel shows that somebody else does. A holder
+/// that was killed could not clear its note.
+fn holder_by_note(file: &File) -> Option<Holder> {
+    let inode = fstat(file).ok()?.st_ino;
+    let pids = holders(inode);
+    let note = note(file).filter(|note| pids.is_empty() || pids.contains(&note.pid));
+    note.or_else(|| holder_of(inode))
 }
 
 fn leave_note(file: &File, holder: &Holder) {

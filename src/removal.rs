@@ -67,6 +67,19 @@ pub fn delete(parent: &Dir, name: &OsStr, tell: &(dyn Fn(u64) + Sync)) -> Remove
     sweep.finish(parent, name)
 }
 
+/// Deletes `name` of `parent`, whatever it is; a directory as [`delete`] does.
+pub fn delete_any(parent: &Dir, name: &OsStr, tell: &(dyn Fn(u64) + Sync)) -> Removed {
+    let unlinked = match parent.stat(name) {
+        Ok(None) => return Removed::default(),
+        Ok(Some(stat)) if kind(&stat) == SFlag::S_IFDIR => return delete(parent, name, tell),
+        Ok(Some(_)) => parent.unlink(name).map(drop),
+        Err(error) => Err(error),
+    };
+    let mut removed = Removed { entries: u64::from(unlinked.is_ok()), ..Removed::default() };
+    unlinked.unwrap_or_else(|error| removed.keep(error));
+    removed
+}
+
 /// Two workers, where the file system gains by it: XFS serialises unlinking and loses.
 fn workers(root: &Dir) -> usize {
     let serial = nix::sys::statfs::fstatfs(root).is_ok_and(|fs| fs.filesystem_type().0 == XFS);

@@ -6,6 +6,7 @@ mod git;
 mod mirror;
 mod tar;
 
+pub use dir::open_dir;
 pub use git::{Commit, fetch};
 
 use crate::directory::{Dir, Identity, PathError};

@@ -19,9 +19,9 @@ pub use locked::{Actor, LockedTree};
 
 use crate::directory::{Dir, Identity, PathError, kind};
 use crate::journal::Tail;
-use crate::layout::{ADOPTED, CURRENT, Layout, MANIFEST, RELEASES, STATE};
+use crate::layout::{ADOPTED, BUILD_LOG, CURRENT, Layout, MANIFEST, RELEASES, STATE};
 use crate::lock::{Lease, LockError};
-use crate::pin::Pin;
+use crate::pin::{PREFIX, Pin};
 use crate::release::{Manifest, ReleaseId};
 use crate::sealed::unseal;
 use crate::standing::{self, Standing};
@@ -260,7 +260,9 @@ impl Tree {
         }
         let Some(bytes) = bytes else {
             // What a kill between the name's reservation and the first manifest leaves, and nothing more.
-            let reserved = names.iter().all(|name| name == STATE) && own.iter().all(|name| is_temporary(name));
+            let pin = |name: &OsStr| name.as_encoded_bytes().starts_with(PREFIX.as_bytes());
+            let reserved = names.iter().all(|name| name == STATE || pin(name))
+                && own.iter().all(|name| name == BUILD_LOG || is_temporary(name));
             return Ok(if reserved { Found::Reserved(id) } else { Found::Foreign });
         };
         Ok(match unseal::<Manifest>(&bytes) {

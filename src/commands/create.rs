@@ -141,7 +141,10 @@ fn prepare(context: &Context, tree: &Tree, source: &Source, resumed: Option<&Man
             }
             Ready::Commit(commit)
         }
-        Source::Dir(path) => Ready::Dir(path.clone()),
+        Source::Dir(path) => {
+            source::open_dir(path, &[tree.root().identity()?, tree.releases().identity()?])?;
+            Ready::Dir(path.clone())
+        }
         Source::Tar(path) => Ready::Tar(path.clone()),
         Source::Stdin => Ready::Stdin,
     };

@@ -6,17 +6,22 @@ use crate::layout::STATE;
 use crate::transfer::copy_tree;
 use std::path::Path;
 
-/// Copies the directory `path` into the release. A tree of ours that lies in it, and another release's records, are left
-/// out.
-pub(super) fn copy(path: &Path, site: &Site<'_>) -> Result<()> {
+/// Opens the directory `path`, which must be none of `ours`.
+pub fn open_dir(path: &Path, ours: &[Identity]) -> Result<Dir> {
     let from = Dir::open(path)?;
-    let mut leave_out = vec![site.tree];
-    leave_out.extend(from.stat(STATE)?.as_ref().map(Identity::from));
-    let own = site.release.identity()?;
-    if from.identity()? == own || leave_out[0] == from.identity()? {
+    if ours.contains(&from.identity()?) {
         let location = path.display().to_string();
         return Err(SourceError::Refused { location, why: "it is the release tree itself" });
     }
+    Ok(from)
+}
+
+/// Copies the directory `path` into the release. A tree of ours that lies in it, and another release's records, are left
+/// out.
+pub(super) fn copy(path: &Path, site: &Site<'_>) -> Result<()> {
+    let mut leave_out = vec![site.tree, site.release.identity()?];
+    let from = open_dir(path, &leave_out)?;
+    leave_out.extend(from.stat(STATE)?.as_ref().map(Identity::from));
     site.stages.begin("copy", None);
     let copied = copy_tree(&from, site.release, &leave_out, &mut |copied| site.stages.advance(copied.entries));
     site.stages.end();

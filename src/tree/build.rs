@@ -5,7 +5,7 @@ use super::{LockedTree, Result, Tree, TreeError, inventory};
 use crate::clock::Timestamp;
 use crate::directory::{Dir, Identity, PathError};
 use crate::layout::{BUILD_LOG, INVENTORY, MANIFEST, STATE};
-use crate::lock::{Lease, LockError};
+use crate::lock::{Lease, LockError, holder_of};
 use crate::operation::{Begin, Operation, Outcome};
 use crate::pin::Pin;
 use crate::release::{Manifest, Origin, ReleaseId, StepRecord};
@@ -192,7 +192,7 @@ impl Build {
     pub fn empty(&self) -> Result<()> {
         for name in self.dir.names()? {
             if inventory::is_code(&name) {
-                let removed = removal::delete(&self.dir, &name, &|_| {});
+                let removed = removal::delete_any(&self.dir, &name, &|_| {});
                 if let Some(error) = removed.left.into_iter().next() {
                     return Err(error.into());
                 }
@@ -236,7 +236,9 @@ fn open_log(state: &Dir) -> Result<File> {
 
 /// Whoever looks takes no lease, so one that cannot be had is really held.
 fn take_lease(dir: &Dir) -> Result<Lease> {
-    Lease::try_exclusive(dir)?.ok_or_else(|| LockError::Busy { path: dir.path().to_owned(), holder: None }.into())
+    let holder = || dir.identity().ok().and_then(|own| holder_of(own.inode)).map(Box::new);
+    let busy = || LockError::Busy { path: dir.path().to_owned(), holder: holder() }.into();
+    Lease::try_exclusive(dir)?.ok_or_else(busy)
 }
 
 fn write_manifest(state: &Dir, manifest: &Manifest) -> std::result::Result<(), PathError> {

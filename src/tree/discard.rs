@@ -1,14 +1,13 @@
 //! Getting rid of releases: renamed into the trash under the lock, deleted from there without it.
 
 use super::{LockedTree, Result, Tree, TreeError};
-use crate::directory::{Dir, Identity, PathError, kind};
+use crate::directory::{Dir, Identity, PathError};
 use crate::layout::{CURRENT, STATE, TRASH};
 use crate::lock::Lease;
 use crate::operation::{Begin, Operation, Outcome};
 use crate::release::ReleaseId;
 use crate::removal::{self, Removed};
 use nix::errno::Errno;
-use nix::sys::stat::SFlag;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::time::Instant;
@@ -99,7 +98,7 @@ impl Discarded {
         for (id, lease) in std::mem::take(&mut self.in_place) {
             if let Ok(dir) = tree.open_release(&id) {
                 let code = dir.names().unwrap_or_default().into_iter().filter(|name| name != STATE);
-                all.extend(code.map(|name| delete_any(&dir, &name, tell)));
+                all.extend(code.map(|name| removal::delete_any(&dir, &name, tell)));
             }
             let last = removal::delete(tree.releases(), OsStr::new(id.as_str()), tell);
             if last.left.is_empty() {
@@ -119,18 +118,5 @@ pub fn empty_trash(tree: &Tree, tell: &(dyn Fn(u64) + Sync)) -> Result<Vec<Remov
     }
     let trash = tree.state().open_dir(TRASH).map_err(TreeError::from)?;
     let names: Vec<OsString> = trash.names()?;
-    Ok(names.iter().map(|name| delete_any(&trash, name, tell)).collect())
-}
-
-fn delete_any(dir: &Dir, name: &OsStr, tell: &(dyn Fn(u64) + Sync)) -> Removed {
-    let file = match dir.stat(name) {
-        Ok(Some(stat)) => kind(&stat) != SFlag::S_IFDIR,
-        Ok(None) => return Removed::default(),
-        Err(error) => return Removed { left: vec![error], ..Removed::default() },
-    };
-    if !file {
-        return removal::delete(dir, name, tell);
-    }
-    let left = dir.unlink(name).err().into_iter().collect();
-    Removed { entries: 1, left, ..Removed::default() }
+    Ok(names.iter().map(|name| removal::delete_any(&trash, name, tell)).collect())
 }

@@ -6,13 +6,15 @@
 mod activate;
 mod clean;
 mod config;
+mod create;
 mod deletion;
+mod flip;
 mod footprint;
 mod init;
 mod journal;
 mod lab;
+mod locks;
 mod odd_states;
 mod pins;
 mod retention;
-mod flip;
 mod sandbox;

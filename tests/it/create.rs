@@ -1,0 +1,189 @@
+//! `create`: ids, what is left behind, and going on with what was not finished. Where code comes from has modules of its own.
+
+use crate::sandbox::{Answer, Sandbox, Started, picture};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::PathBuf;
+
+/// The code of a release: everything in it but our own records.
+fn code(tree: &Sandbox, id: &str) -> BTreeMap<PathBuf, String> {
+    let mut code = picture(&tree.release(id));
+    code.retain(|path, _| !path.starts_with(".releasectl"));
+    code
+}
+
+#[test]
+fn p12_forty_creates_at_once_give_forty_ids() {
+    let tree = Sandbox::laid_out();
+    let source = tree.source("one").display().to_string();
+    let started: Vec<Started> = (0..40).map(|_| Started::new(tree.command(&["create", &source]))).collect();
+    let answers: Vec<Answer> = started.into_iter().map(Started::answer).collect();
+    for answer in &answers {
+        assert_eq!(answer.code, 0, "{}", answer.stderr);
+    }
+    let paths: BTreeSet<&str> = answers.iter().map(|answer| answer.stdout.trim_end()).collect();
+    assert_eq!(paths.len(), 40, "{paths:?}");
+    let states = tree.states();
+    assert_eq!(states.len(), 40);
+    for (id, state) in &states {
+        assert_eq!(state, "ready");
+        assert!(paths.contains(tree.release(id).to_str().unwrap()));
+        assert_eq!(fs::read_to_string(tree.release(id).join("version")).unwrap(), "one");
+    }
+    assert_eq!(
+        tree.history().iter().filter(|entry| entry.starts_with("create ") && entry.ends_with(" done")).count(),
+        40
+    );
+}
+
+#[test]
+fn p12_forty_creates_of_one_id_make_it_once() {
+    let tree = Sandbox::laid_out();
+    let source = tree.source("one").display().to_string();
+    let started: Vec<Started> =
+        (0..40).map(|_| Started::new(tree.command(&["create", &source, "--id", "A"]))).collect();
+    let mut codes: Vec<i32> = started.into_iter().map(|run| run.answer().code).collect();
+    codes.sort_unstable();
+    assert_eq!(codes, [&[0][..], &[3; 39]].concat());
+    assert_eq!(tree.states()["A"], "ready");
+}
+
+#[test]
+fn p12_ids_made_from_the_time_sort_in_the_order_of_their_making() {
+    let tree = Sandbox::laid_out();
+    let source = tree.source("one").display().to_string();
+    let made: Vec<String> = (0..5).map(|_| tree.done(&["create", &source])).collect();
+    let mut sorted = made.clone();
+    sorted.sort();
+    assert_eq!(made, sorted);
+    let listing = tree.json(&["list"]);
+    let listed: Vec<&str> =
+        listing["releases"].as_array().unwrap().iter().map(|r| r["path"].as_str().unwrap()).collect();
+    assert_eq!(listed, made.iter().map(|line| line.trim_end()).collect::<Vec<_>>());
+}
+
+#[test]
+fn p12_an_id_that_is_taken_is_refused_before_anything_is_touched() {
+    let tree = Sandbox::with_live(&["A", "B"]);
+    let source = tree.source("other").display().to_string();
+    fs::create_dir(tree.release("foreign")).unwrap();
+    fs::write(tree.release("foreign").join("precious"), "").unwrap();
+    fs::write(tree.release("file"), "").unwrap();
+    std::os::unix::fs::symlink("nowhere", tree.release("link")).unwrap();
+    let before = tree.picture();
+    for id in ["A", "B", "foreign", "file", "link"] {
+        let said = tree.refused(&["create", &source, "--id", id]);
+        assert!(said.contains(id), "{said}");
+        assert_eq!(tree.picture(), before, "{id}");
+    }
+}
+
+#[test]
+fn p12_an_id_that_could_be_a_path_or_an_option_makes_nothing() {
+    let tree = Sandbox::new();
+    let source = tree.source("one").display().to_string();
+    let long = "x".repeat(300);
+    for id in ["../x", "-x", "a b", "", ".", "..", "a/b", "/tmp/x", "_a", "é", "a\n", "current", "none", &long] {
+        let code = tree.run(&["create", &source, &format!("--id={id}")]).code;
+        assert!(code == 2 || code == 3, "{id:?} ends with {code}");
+        let code = tree.run(&["create", &source, "--id", id]).code;
+        assert!(code == 2 || code == 3, "{id:?} ends with {code}");
+        assert!(!tree.root().exists(), "{id:?}");
+    }
+    tree.create("A");
+    let before = tree.picture();
+    for words in [["create", "--resume=../x"], ["activate", "../A"], ["remove", "a/b"], ["show", ""], ["path", "."]] {
+        tree.ends(2, &words);
+    }
+    assert_eq!(tree.picture(), before);
+}
+
+#[test]
+fn a_source_that_is_nothing_leaves_nothing_behind() {
+    let tree = Sandbox::with_live(&["A"]);
+    let before = tree.picture();
+    for source in ["not-there", "/not/there", "ext::sh -c id", "--upload-pack=x", "-oProxyCommand=x"] {
+        let code = tree.run(&["create", "--", source]).code;
+        assert!(code == 2 || code == 3, "{source} ends with {code}");
+    }
+    tree.refused(&["create"]);
+    assert_eq!(tree.picture(), before);
+}
+
+#[test]
+fn the_answer_of_a_create_is_the_path_of_its_release() {
+    let tree = Sandbox::laid_out();
+    let source = tree.source("one").display().to_string();
+    let answer = tree.ends(0, &["create", &source, "--id", "A", "--keep-days", "3"]);
+    assert_eq!(answer.stdout, format!("{}\n", tree.release("A").display()));
+    assert!(tree.json(&["show", "A"])["release"]["keep_until"].as_str().unwrap().ends_with('Z'));
+    assert_eq!(tree.live(), None, "a release is private until it is activated");
+}
+
+#[test]
+fn a_source_that_contains_the_tree_is_copied_without_it() {
+    let tree = Sandbox::new();
+    let source = tree.beside("");
+    fs::write(source.join("version"), "all").unwrap();
+    tree.done(&["create", source.to_str().unwrap(), "--id", "A"]);
+    tree.done(&["create", source.to_str().unwrap(), "--id", "B"]);
+    assert!(!tree.release("B").join("tree").exists());
+    assert_eq!(fs::read_to_string(tree.release("B").join("version")).unwrap(), "all");
+    assert!(tree.release("B").join("home").is_dir());
+}
+
+#[test]
+fn the_tree_is_no_source_of_its_own() {
+    let tree = Sandbox::with_live(&["A"]);
+    let before = tree.picture();
+    for source in [tree.root(), tree.at("releases"), tree.at("current/..")] {
+        tree.refused(&["create", source.to_str().unwrap(), "--id", "B"]);
+        assert_eq!(tree.picture(), before, "{}", source.display());
+    }
+    // One release may be made from another, without its records.
+    tree.done(&["create", tree.release("A").to_str().unwrap(), "--id", "B"]);
+    assert_eq!(code(&tree, "B"), code(&tree, "A"));
+}
+
+#[test]
+fn p13_a_create_killed_anywhere_is_resumed_to_the_same_release() {
+    let tree = Sandbox::laid_out();
+    let repository = tree.repository("app");
+    fs::create_dir_all(repository.join("deep/er")).unwrap();
+    fs::write(repository.join("deep/er/file"), "deep").unwrap();
+    std::os::unix::fs::symlink("deep/er", repository.join("link")).unwrap();
+    tree.commit(&repository, "two");
+    let source = repository.display().to_string();
+    tree.done(&["create", &source, "--id", "undisturbed", "--ref", "master"]);
+    let faults = ["symlinkat:signal=SIGKILL:when=1", "utimensat:signal=SIGKILL:when=2", "syncfs:signal=SIGKILL:when=1"];
+    for (n, fault) in faults.into_iter().enumerate() {
+        let id = format!("killed-{n}");
+        tree.killed(fault, &["create", &source, "--id", &id, "--ref", "master"]);
+        assert_eq!(tree.states()[&id], "incomplete", "{fault}");
+        fs::write(tree.release(&id).join("left-by-hand"), "").unwrap();
+        // What the branch leads to by now is another release's matter.
+        fs::write(repository.join("version"), format!("later {n}\n")).unwrap();
+        tree.commit(&repository, "later");
+        tree.done(&["create", "--resume"]);
+        assert_eq!(tree.states()[&id], "ready", "{fault}");
+        assert_eq!(code(&tree, &id), code(&tree, "undisturbed"), "{fault}");
+        assert_eq!(tree.json(&["show", &id])["release"]["ref"], "master");
+        tree.git(&repository, &["reset", "--quiet", "--hard", "HEAD~1"]);
+    }
+    tree.refused(&["create", "--resume"]);
+    tree.refused(&["create", "--resume", "undisturbed"]);
+    tree.refused(&["create", "--resume", "not-there"]);
+}
+
+#[test]
+fn p12_a_create_killed_before_its_first_record_is_no_release_and_can_be_cleaned() {
+    let tree = Sandbox::laid_out();
+    let source = tree.source("one").display().to_string();
+    tree.killed("renameat:signal=SIGKILL:when=1", &["create", &source, "--id", "A"]);
+    assert_eq!(tree.states()["A"], "incomplete");
+    tree.refused(&["activate", "A"]);
+    tree.refused(&["create", &source, "--id", "A"]);
+    tree.done(&["clean"]);
+    assert!(!tree.release("A").exists());
+    assert_eq!(tree.history().iter().filter(|entry| entry.as_str() == "create - A interrupted").count(), 1);
+}
