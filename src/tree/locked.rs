@@ -10,11 +10,11 @@ use crate::operation::{Begin, Done, Operation, Outcome};
 use crate::release::{Manifest, ReleaseId};
 use crate::sealed::seal;
 use crate::standing::{self, Standing};
-use std::io::Write;
+use std::io::{self, Read};
 use std::time::Instant;
 
 /// How much is held back for a full disk.
-const BALLAST_BYTES: usize = 1 << 20;
+const BALLAST_BYTES: u64 = 1 << 20;
 
 /// Who acts: for the journal, the lock's note and the manifests.
 #[derive(Clone, Debug)]
@@ -227,7 +227,8 @@ fn trusted(now: Timestamp, newest: Option<Timestamp>) -> Option<Timestamp> {
 /// Makes the ballast. If there is no room for it there is none, and no error.
 pub(super) fn write_ballast(tree: &Tree) -> Result<()> {
     let mut file = tree.state().create_file(BALLAST, 0o600)?;
-    if file.write_all(&[b'-'; BALLAST_BYTES]).and_then(|()| file.sync_all()).is_err() {
+    let written = io::copy(&mut io::repeat(b'-').take(BALLAST_BYTES), &mut file);
+    if written.and_then(|_| file.sync_all()).is_err() {
         tree.state().unlink(BALLAST)?;
     }
     Ok(())
