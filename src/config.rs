@@ -2,7 +2,7 @@
 
 use crate::directory::{Dir, PathError};
 use crate::layout::RECIPE;
-use crate::recipe::{Fault, Settings, merge, parse};
+use crate::recipe::{Fault, Settings, check, merge};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
@@ -65,8 +65,8 @@ pub struct Config {
     pub environment: Option<String>,
     /// The tree's root as it was given.
     pub root: PathBuf,
-    /// The host's file as a table, for [`Config::with_recipe`].
-    host: toml::Table,
+    /// The host's file, for [`Config::with_recipe`].
+    host: String,
     /// What the host's file says.
     pub settings: Settings,
 }
@@ -78,12 +78,12 @@ impl Config {
         let Some(file) = file else {
             let root = wanted.root.clone().unwrap_or_default();
             let settings = Settings::default();
-            return Ok(Self { environment, root, host: toml::Table::new(), settings });
+            return Ok(Self { environment, root, host: String::new(), settings });
         };
-        let text = read_trusted(&file)?;
+        let host = read_trusted(&file)?;
         let fault = |fault| ConfigError::Fault { path: file.clone(), fault };
-        let host = parse(&text, false).map_err(fault)?;
-        let settings = merge(host.clone(), toml::Table::new()).map_err(fault)?;
+        check(&host, false).map_err(fault)?;
+        let settings = merge(&host, "").map_err(fault)?;
         let root = wanted.root.clone().or_else(|| settings.root.clone());
         let root = root.ok_or_else(|| ConfigError::NoRoot(file.clone()))?;
         Ok(Self { environment, root, host, settings })
@@ -95,8 +95,8 @@ impl Config {
         let path = release.path().join(RECIPE);
         let fault = |fault| ConfigError::Fault { path: path.clone(), fault };
         let text = text(bytes).map_err(fault)?;
-        let recipe = parse(&text, true).map_err(fault)?;
-        merge(self.host.clone(), recipe).map_err(fault)
+        check(&text, true).map_err(fault)?;
+        merge(&self.host, &text).map_err(fault)
     }
 }
 

@@ -2,7 +2,7 @@
 
 mod parse;
 
-pub use parse::{Fault, merge, parse};
+pub use parse::{Fault, check, merge};
 
 use serde::Deserialize;
 use std::collections::BTreeMap;

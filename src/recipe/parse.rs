@@ -1,8 +1,11 @@
 //! Reading the two files, and laying one over the other.
 
 use super::Settings;
+use serde::Deserialize;
 use std::fmt;
 use std::ops::Range;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
 
 /// Keys that only a host file may hold, as tables and key.
 const OF_THE_HOST: [&[&str]; 6] =
@@ -30,23 +33,20 @@ impl Fault {
     }
 }
 
-/// Reads a host file, or a recipe, on its own: every key known, every value of its type.
-pub fn parse(text: &str, is_recipe: bool) -> Result<toml::Table, Fault> {
-    let table: toml::Table = toml::from_str(text).map_err(|e| Fault::new(text, e.span(), e.message()))?;
+/// Checks a host file, or a recipe, on its own: every key known, every value of its type.
+pub fn check(text: &str, is_recipe: bool) -> Result<(), Fault> {
     if let Err(error) = toml::from_str::<Settings>(text) {
         return Err(Fault::new(text, error.span(), with_nearest(error.message())));
     }
-    if is_recipe {
-        refuse_host_keys(text)?;
-    }
-    Ok(table)
+    if is_recipe { refuse_host_keys(text) } else { Ok(()) }
 }
 
-/// Puts `host` over `recipe`, key by key; lists are replaced whole. Steps and tasks are checked.
-pub fn merge(host: toml::Table, recipe: toml::Table) -> Result<Settings, Fault> {
-    let mut merged = recipe;
-    lay_over(&mut merged, host);
-    let settings: Settings = merged.try_into().map_err(|e: toml::de::Error| Fault::new("", None, e.message()))?;
+/// Puts `host` over `recipe`, both checked, key by key; lists are replaced whole. Steps and tasks are checked.
+pub fn merge(host: &str, recipe: &str) -> Result<Settings, Fault> {
+    let fault = |error: toml::de::Error| Fault::new("", None, error.message());
+    let mut merged = DeTable::parse(recipe).map_err(fault)?;
+    lay_over(merged.get_mut(), DeTable::parse(host).map_err(fault)?.into_inner());
+    let settings = Settings::deserialize(toml::de::Deserializer::from(merged)).map_err(fault)?;
     let mut names = std::collections::BTreeSet::new();
     for step in &settings.step {
         let does_something = step.run.is_some() || !step.stop.is_empty() || !step.start.is_empty();
@@ -61,19 +61,20 @@ pub fn merge(host: toml::Table, recipe: toml::Table) -> Result<Settings, Fault> 
     Ok(settings)
 }
 
-fn lay_over(under: &mut toml::Table, over: toml::Table) {
+fn lay_over<'i>(under: &mut DeTable<'i>, over: DeTable<'i>) {
     for (key, value) in over {
-        match (under.get_mut(&key), value) {
-            (Some(toml::Value::Table(below)), toml::Value::Table(above)) => lay_over(below, above),
-            (_, value) => {
-                under.insert(key, value);
+        match (under.get_mut(&**key.get_ref()).map(Spanned::get_mut), value.into_inner()) {
+            (Some(DeValue::Table(below)), DeValue::Table(above)) => lay_over(below, above),
+            (Some(below), above) => *below = above,
+            (None, above) => {
+                under.insert(key, Spanned::new(0..0, above));
             }
         }
     }
 }
 
 fn refuse_host_keys(text: &str) -> Result<(), Fault> {
-    let Ok(document) = toml::de::DeTable::parse(text) else { return Ok(()) };
+    let Ok(document) = DeTable::parse(text) else { return Ok(()) };
     for path in OF_THE_HOST {
         let mut table = document.get_ref();
         for (depth, key) in path.iter().enumerate() {
@@ -82,7 +83,7 @@ fn refuse_host_keys(text: &str) -> Result<(), Fault> {
                 let message = format!("`{}` is the host's to say, not the recipe's", path.join("."));
                 return Err(Fault::new(text, Some(name.span()), message));
             }
-            let toml::de::DeValue::Table(below) = value.get_ref() else { break };
+            let DeValue::Table(below) = value.get_ref() else { break };
             table = below;
         }
     }
