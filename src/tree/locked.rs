@@ -10,7 +10,7 @@ use crate::operation::{Begin, Done, Operation, Outcome, Step};
 use crate::release::{Manifest, ReleaseId, StepRecord};
 use crate::sealed::seal;
 use crate::standing::{self, Standing};
-use std::io::{BufReader, Read};
+use std::io::{self, Read};
 use std::time::Instant;
 
 /// How much is held back for a full disk.
@@ -266,8 +266,8 @@ fn trusted(now: Timestamp, newest: Option<Timestamp>) -> Option<Timestamp> {
 /// Makes the ballast. If there is no room for it there is none, and no error.
 pub(super) fn write_ballast(tree: &Tree) -> Result<()> {
     let mut file = tree.state().create_file(BALLAST, 0o600)?;
-    let filler = std::io::repeat(b'-').take(BALLAST_BYTES);
-    if std::io::copy(&mut BufReader::new(filler), &mut file).and_then(|_| file.sync_all()).is_err() {
+    let written = io::copy(&mut io::repeat(b'-').take(BALLAST_BYTES), &mut file);
+    if written.and_then(|_| file.sync_all()).is_err() {
         tree.state().unlink(BALLAST)?;
     }
     Ok(())

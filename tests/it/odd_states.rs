@@ -221,7 +221,7 @@ fn an_entry_that_cannot_be_looked_into_hides_no_other() {
     tree.create("closed");
     let closed = tree.release("closed");
     tree.give_to_nobody(&tree.root());
-    fs::set_permissions(&closed, std::os::unix::fs::PermissionsExt::from_mode(0)).unwrap();
+    fs::set_permissions(&closed, std::os::unix::fs::PermissionsExt::from_mode(0o000)).unwrap();
     if crate::sandbox::is_root() {
         fs::create_dir(tree.release("lost+found")).unwrap();
         fs::set_permissions(tree.release("lost+found"), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
