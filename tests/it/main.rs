@@ -5,7 +5,13 @@
 
 mod activate;
 mod clean;
+mod code;
+mod exec;
+mod hotfix;
 mod lab;
+mod packages;
 mod pins;
+mod recipe_errors;
 mod retention;
 mod sandbox;
+mod sharing;
