@@ -233,7 +233,10 @@ fn pin(days: Option<u64>, until: Option<&str>, clock: Clock) -> Result<Pin> {
 
 /// Finds the tree and becomes whoever owns it.
 fn context(global: &Global, arguments: &[OsString]) -> Result<Context> {
-    let wanted = Wanted { environment: global.env.clone(), root: global.root.clone(), file: global.config.clone() };
+    // A step of a tree without a name is given an empty variable: that names none.
+    let nameless = std::env::var_os("RELEASECTL_ENV").is_some_and(|name| name.is_empty());
+    let environment = global.env.clone().filter(|name| !(nameless && name.is_empty()));
+    let wanted = Wanted { environment, root: global.root.clone(), file: global.config.clone() };
     let config = Config::load(&wanted)?;
     let root = whole(&config.root)?;
     let from_root = identity::is_root();

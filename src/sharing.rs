@@ -70,10 +70,17 @@ fn link_one(path: &Path, release: &Dir) -> Result<(), SharingError> {
     Ok(parent.symlink(name, &target)?)
 }
 
-/// Copies every `carry` of `table` from `live` into `release`, unless the code brings it or the live release has none.
-/// Nothing is copied through a link, and links are copied as links. What an earlier attempt left is replaced.
-pub fn carry(table: &SharedTable, live: &Dir, release: &Dir, tell: &mut dyn FnMut(u64)) -> Result<(), SharingError> {
-    for path in &table.carry {
+/// Copies every `carry` of `table` from `live` into `release`, unless the live release has none or it is one of those
+/// that the code `brings`. Nothing is copied through a link, and links are copied as links. What an earlier attempt left
+/// is replaced.
+pub fn carry(
+    table: &SharedTable,
+    brings: &[PathBuf],
+    live: &Dir,
+    release: &Dir,
+    tell: &mut dyn FnMut(u64),
+) -> Result<(), SharingError> {
+    for path in table.carry.iter().filter(|path| !brings.contains(path)) {
         let plain = plain(path)?;
         let (above, name) = split(&plain);
         let Ok(from) = live.open_below(above) else { continue };

@@ -14,7 +14,7 @@ pub use build::{Build, Reservation};
 pub use discard::{Discarded, empty_trash};
 pub use flip::{Flip, Flipped};
 pub use init::{Laid, is_vacant, lay_out};
-pub use inventory::{Difference, compare};
+pub use inventory::{Difference, compare, recorded};
 pub use locked::{Actor, LockedTree};
 
 use crate::directory::{Dir, Identity, PathError, kind};

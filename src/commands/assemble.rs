@@ -13,7 +13,7 @@ use crate::release::{StepRecord, StepStatus};
 use crate::sharing;
 use crate::source::{self, Ready, Site};
 use crate::steps::{self, record};
-use crate::tree::{Build, Tree, compare};
+use crate::tree::{Build, Tree, compare, recorded};
 use std::time::Instant;
 
 /// How a release is built.
@@ -108,8 +108,12 @@ fn share(context: &Context, tree: &Tree, build: &mut Build, settings: &Settings,
         return Ok(());
     };
     let started = Instant::now();
+    let brings = recorded(build.dir(), &table.carry)?;
+    for path in &brings {
+        note(build, &format!("the code brings {}: it is not carried over", path.display()));
+    }
     context.stages.begin("carry", None);
-    let carried = sharing::carry(table, live, build.dir(), &mut |done| context.stages.advance(done));
+    let carried = sharing::carry(table, &brings, live, build.dir(), &mut |done| context.stages.advance(done));
     context.stages.end();
     carried?;
     Ok(build.record(record("carry", StepStatus::Done, started))?)

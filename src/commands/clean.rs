@@ -9,7 +9,7 @@ use crate::release::ReleaseId;
 use crate::removal::Removed;
 use crate::retention::{DEFAULT_KEEP, Facts, Policy, Reason, Verdict, decide};
 use crate::tree::{Discarded, Tree, empty_trash};
-use crate::usage;
+use crate::usage::{self, Usage};
 use serde::Serialize;
 use std::time::Duration;
 
@@ -48,11 +48,16 @@ pub struct Judged {
     pub id: String,
     /// Why it goes or stays.
     pub reasons: Vec<Reason>,
+    /// The processes that run from it or hold it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pids: Vec<u32>,
 }
 
-impl From<&Verdict> for Judged {
-    fn from(verdict: &Verdict) -> Self {
-        Self { id: verdict.name.clone(), reasons: verdict.reasons.clone() }
+impl Judged {
+    fn new(verdict: &Verdict, used: &Usage) -> Self {
+        let processes = verdict.id.as_ref().map_or(&[][..], |id| used.of(id));
+        let pids = processes.iter().map(|process| process.pid).collect();
+        Self { id: verdict.name.clone(), reasons: verdict.reasons.clone(), pids }
     }
 }
 
@@ -65,7 +70,7 @@ pub fn run(context: &Context, wanted: &Clean) -> Result<Outcome> {
         let facts = tree.facts(&tree.standing()?, &used)?;
         let now = tree.trusted_now(context.actor.clock)?;
         let verdicts = decide(&facts, policy(context, wanted, &tree)?, now);
-        let (removed, kept) = split(&verdicts);
+        let (removed, kept) = split(&verdicts, &used);
         let freed_bytes = bytes_of(&facts, &verdicts);
         return Ok(Outcome::Clean(Cleaned { dry_run: true, removed, kept, freed_bytes, warnings: doubts(now) }));
     }
@@ -76,7 +81,7 @@ pub fn run(context: &Context, wanted: &Clean) -> Result<Outcome> {
     let victims: Vec<ReleaseId> = verdicts.iter().filter(|v| v.remove).filter_map(|v| v.id.clone()).collect();
     let discarded = locked.discard(Operation::Clean, &victims);
     context.tell(&mut locked);
-    let (discarded, (_, kept)) = (discarded?, split(&verdicts));
+    let (discarded, (_, kept)) = (discarded?, split(&verdicts, &used));
     drop(locked);
     let mut cleaned = sweep(context, &tree, discarded, &verdicts)?;
     cleaned.kept = kept;
@@ -103,7 +108,7 @@ pub(super) fn sweep(context: &Context, tree: &Tree, mut discarded: Discarded, ve
     context.stages.end();
     let deleted = deleted?;
     let gone = |verdict: &&Verdict| verdict.id.as_ref().is_some_and(|id| discarded.gone.contains(id));
-    let removed = verdicts.iter().filter(gone).map(Judged::from).collect();
+    let removed = verdicts.iter().filter(gone).map(|verdict| Judged::new(verdict, &Usage::default())).collect();
     let mut warnings = std::mem::take(&mut discarded.warnings);
     warnings.extend(deleted.iter().flat_map(failures));
     context.lock_briefly(tree)?.restore_ballast()?;
@@ -131,9 +136,10 @@ fn policy(context: &Context, wanted: &Clean, tree: &Tree) -> Result<Policy> {
     })
 }
 
-fn split(verdicts: &[Verdict]) -> (Vec<Judged>, Vec<Judged>) {
+fn split(verdicts: &[Verdict], used: &Usage) -> (Vec<Judged>, Vec<Judged>) {
     let (gone, kept): (Vec<_>, Vec<_>) = verdicts.iter().partition(|verdict| verdict.remove);
-    (gone.into_iter().map(Judged::from).collect(), kept.into_iter().map(Judged::from).collect())
+    let judged = |verdicts: Vec<&Verdict>| verdicts.into_iter().map(|verdict| Judged::new(verdict, used)).collect();
+    (judged(gone), judged(kept))
 }
 
 fn bytes_of(facts: &[Facts], verdicts: &[Verdict]) -> u64 {

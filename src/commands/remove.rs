@@ -29,9 +29,13 @@ pub fn run(context: &Context, targets: &[Target]) -> Result<Outcome> {
         let fact = fact.ok_or_else(|| crate::tree::TreeError::NoRelease(id.to_string()))?;
         let held = protections(fact, now);
         if !held.is_empty() {
-            let reasons: Vec<&str> = held.iter().map(|reason| reason.name()).collect();
+            let mut reasons = held.iter().map(|reason| reason.name()).collect::<Vec<_>>().join(", ");
+            let pids: Vec<String> = used.of(id).iter().map(|process| process.pid.to_string()).collect();
+            if !pids.is_empty() {
+                reasons += &format!(" by process {}", pids.join(", "));
+            }
             let hint = "nothing was removed; `releasectl show` tells more, `unpin` takes a pin away";
-            return Err(Error::refused(format!("release {id} is protected: {}", reasons.join(", "))).hint(hint));
+            return Err(Error::refused(format!("release {id} is protected: {reasons}")).hint(hint));
         }
         verdicts.push(Verdict { name: id.to_string(), id: Some(id.clone()), remove: true, reasons: vec![cause(fact)] });
     }

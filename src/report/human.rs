@@ -113,7 +113,9 @@ fn clean(out: &mut String, cleaned: &Cleaned) -> std::fmt::Result {
     let would = if cleaned.dry_run { "would be removed" } else { "removed" };
     let line = |out: &mut String, judged: &Judged, what: &str| {
         let reasons: Vec<&str> = judged.reasons.iter().map(|reason| reason.name()).collect();
-        writeln!(out, "{:<24} {what:<16} {}", judged.id, reasons.join(", "))
+        let pids: Vec<String> = judged.pids.iter().map(u32::to_string).collect();
+        let by = if pids.is_empty() { String::new() } else { format!(" by process {}", pids.join(", ")) };
+        writeln!(out, "{:<24} {what:<16} {}{by}", judged.id, reasons.join(", "))
     };
     for judged in &cleaned.kept {
         line(out, judged, "kept")?;

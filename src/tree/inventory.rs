@@ -11,7 +11,7 @@ use std::fs::Metadata;
 use std::io::{BufWriter, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// The largest inventory that is read: some ten million files.
 const LARGEST: u64 = 1 << 30;
@@ -92,6 +92,15 @@ pub fn compare(dir: &Dir) -> Result<Option<Difference>> {
     })?;
     difference.missing = recorded.keys().map(|path| String::from_utf8_lossy(path).into_owned()).collect();
     Ok(Some(difference))
+}
+
+/// Those of `paths` that the inventory of the release `dir` holds; none if it cannot be read.
+pub fn recorded(dir: &Dir, paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let bytes = dir.open_dir(STATE).and_then(|state| state.read_file(INVENTORY, LARGEST))?;
+    let recorded = bytes.as_deref().and_then(parse).unwrap_or_default();
+    let plain = |path: &Path| path.components().filter(|part| *part != Component::CurDir).collect::<PathBuf>();
+    let held = paths.iter().filter(|path| recorded.contains_key(plain(path).as_os_str().as_bytes()));
+    Ok(held.cloned().collect())
 }
 
 /// Path → (description, link target).

@@ -5,16 +5,22 @@
 
 mod activate;
 mod clean;
+mod code;
 mod config;
 mod create;
 mod deletion;
+mod exec;
 mod flip;
 mod footprint;
+mod hotfix;
 mod init;
 mod journal;
 mod lab;
 mod locks;
 mod odd_states;
+mod packages;
 mod pins;
+mod recipe_errors;
 mod retention;
 mod sandbox;
+mod sharing;

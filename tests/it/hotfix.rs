@@ -1,0 +1,135 @@
+//! `hotfix`: the live release with only its code changed, live in its turn.
+
+use crate::code::read;
+use crate::packages::wheelhouse;
+use crate::sandbox::Sandbox;
+use std::fs;
+use std::path::PathBuf;
+
+const RECIPE: &str = "[[step]]\nname = 'generate'\nphase = 'create'\nrun = 'echo generated $$ >made'\n";
+
+/// A repository whose first commit is live, with something that a step made; its second commit says 2.
+fn live_from_git(tree: &Sandbox) -> PathBuf {
+    let repository = tree.repository("code.git");
+    fs::write(repository.join("releasectl.toml"), RECIPE).unwrap();
+    fs::write(repository.join("gone-in-two"), "x\n").unwrap();
+    tree.commit(&repository, "with a recipe");
+    tree.done(&["deploy", repository.to_str().unwrap()]);
+    fs::write(repository.join("version"), "2\n").unwrap();
+    fs::remove_file(repository.join("gone-in-two")).unwrap();
+    tree.commit(&repository, "two");
+    repository
+}
+
+/// Writes the difference between the two commits to a file.
+fn patch(tree: &Sandbox, repository: &std::path::Path) -> String {
+    let text = tree.git(repository, &["diff", "HEAD~1", "HEAD"]) + "\n";
+    let file = tree.beside("fix.patch");
+    fs::write(&file, text).unwrap();
+    file.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_hotfix_to_a_ref_changes_the_code_alone_and_is_rolled_back_like_any_other() {
+    let tree = Sandbox::new();
+    let repository = live_from_git(&tree);
+    let (first, made) = (tree.live().unwrap(), read(tree.at("current/made")));
+    let hash = tree.git(&repository, &["rev-parse", "HEAD"]);
+    let document = tree.json(&["hotfix", "--ref", "master"]);
+    assert_eq!((&document["ok"], &document["from"]), (&true.into(), &first.clone().into()), "{document}");
+    let second = tree.live().unwrap();
+    assert_eq!(read(tree.at("current/version")), "2");
+    assert!(!tree.at("current/gone-in-two").exists());
+    assert_eq!(read(tree.at("current/made")), made, "no step was run again");
+    assert_eq!(tree.json(&["show"])["release"]["revision"], hash.as_str());
+    assert_eq!(tree.json(&["verify"])["ok"], true);
+    assert_eq!(read(tree.release(&first).join("version")), "1", "the release it came from is as it was");
+    tree.done(&["rollback"]);
+    assert_eq!(tree.live().unwrap(), first);
+    tree.done(&["activate", &second]);
+    let history = tree.json(&["history"]).to_string();
+    assert!(history.contains("\"cause\":\"hotfix\""), "{history}");
+}
+
+#[test]
+fn a_patch_is_applied_and_undone_as_releases_of_their_own() {
+    let tree = Sandbox::new();
+    let repository = live_from_git(&tree);
+    let patch = patch(&tree, &repository);
+    let first = tree.live().unwrap();
+    tree.done(&["hotfix", "--patch", &patch]);
+    let second = tree.live().unwrap();
+    assert_eq!(read(tree.at("current/version")), "2");
+    assert!(!tree.at("current/gone-in-two").exists());
+    tree.done(&["hotfix", "--patch", &patch, "--reverse"]);
+    let third = tree.live().unwrap();
+    assert_eq!(read(tree.at("current/version")), "1");
+    assert_eq!(read(tree.at("current/gone-in-two")), "x");
+    assert!(first < second && second < third, "{first} {second} {third}");
+    tree.done(&["rollback"]);
+    assert_eq!(tree.live().unwrap(), second);
+}
+
+#[test]
+fn a_patch_that_does_not_fit_leaves_an_incomplete_release_that_clean_removes() {
+    let tree = Sandbox::new();
+    let repository = live_from_git(&tree);
+    let patch = patch(&tree, &repository);
+    tree.done(&["hotfix", "--patch", &patch]);
+    let (live, before) = (tree.live(), tree.states());
+    let answer = tree.ends(1, &["hotfix", "--patch", &patch]);
+    assert!(answer.stderr.contains("patch does not") && answer.stderr.contains("hint: "), "{}", answer.stderr);
+    assert_eq!(tree.live(), live);
+    let after = tree.states();
+    let fresh: Vec<_> = after.iter().filter(|(id, _)| !before.contains_key(*id)).collect();
+    assert!(matches!(fresh[..], [(_, state)] if state == "incomplete"), "{after:?}");
+    let (id, _) = fresh[0];
+    tree.ends(3, &["activate", id]);
+    tree.done(&["clean"]);
+    assert_eq!(tree.states(), before);
+    tree.refused(&["hotfix", "--patch", "no-such-file"]);
+    assert_eq!(tree.states(), before, "what cannot be read reserves nothing");
+}
+
+#[test]
+fn a_patch_that_leads_out_of_the_release_changes_nothing_there() {
+    let tree = Sandbox::with_live(&["A"]);
+    fs::write(tree.beside("victim"), "mine\n").unwrap();
+    let text = "--- a/../../../victim\n+++ b/../../../victim\n@@ -1 +1 @@\n-mine\n+yours\n";
+    fs::write(tree.beside("fix.patch"), text).unwrap();
+    tree.ends(1, &["hotfix", "--patch", tree.beside("fix.patch").to_str().unwrap()]);
+    assert_eq!(read(tree.beside("victim")), "mine");
+    assert_eq!(tree.live().as_deref(), Some("A"));
+}
+
+#[test]
+fn what_was_not_built_from_git_takes_patches_but_no_ref() {
+    let tree = Sandbox::with_live(&["A"]);
+    let before = tree.states();
+    assert!(tree.refused(&["hotfix", "--ref", "master"]).contains("was not built from git"));
+    assert_eq!(tree.states(), before);
+    let empty = Sandbox::laid_out();
+    empty.refused(&["hotfix", "--ref", "master"]);
+}
+
+#[test]
+fn the_python_env_of_a_hotfix_is_right_at_its_new_path() {
+    let tree = Sandbox::new();
+    let source = tree.code("code", "[python]\nwheelhouse = 'wheelhouse'\n", &[("requirements.txt", "six\n")]);
+    wheelhouse(&["six"], &tree.beside("code/wheelhouse"));
+    fs::write(tree.beside("code/version"), "1\n").unwrap();
+    tree.done(&["deploy", &source]);
+    fs::write(tree.beside("fix.patch"), "--- a/version\n+++ b/version\n@@ -1 +1 @@\n-1\n+2\n").unwrap();
+    let first = tree.live().unwrap();
+    tree.done(&["hotfix", "--patch", tree.beside("fix.patch").to_str().unwrap()]);
+    let release = tree.release(&tree.live().unwrap());
+    let where_from = "import six, sys; print(six.__file__, sys.prefix)";
+    let said = tree.done(&["exec", "--", "python", "-c", where_from]);
+    let places: Vec<PathBuf> = said.split_whitespace().map(PathBuf::from).collect();
+    assert!(places.len() == 2 && places.iter().all(|place| place.starts_with(&release)), "{said}");
+    assert_eq!(read(tree.at("current/version")), "2");
+    let pip = tree.done(&["exec", "--", "pip", "--version"]);
+    assert!(pip.contains(release.to_str().unwrap()), "{pip}");
+    tree.done(&["rollback"]);
+    assert_eq!(tree.live().unwrap(), first);
+}

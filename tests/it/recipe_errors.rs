@@ -1,0 +1,80 @@
+//! What is wrong with a recipe or a host's file is said with its file, its line and the nearest known key.
+
+use crate::sandbox::Sandbox;
+
+/// A recipe, the line of its fault, and what is said of it.
+const RECIPES: &[(&str, usize, &str)] = &[
+    ("# one\n\n[pyhton]\ndirectory = 'env'\n", 3, "unknown key `pyhton`; the nearest known is `python`"),
+    ("[python]\ndirectroy = 'env'\n", 2, "unknown key `directroy`; the nearest known is `directory`"),
+    (
+        "[[step]]\nname = 'a'\nrun = 'true'\n[[step]]\nname = 'b'\nrun = 'true'\ntimeot = '5s'\n",
+        7,
+        "unknown key `timeot`; the nearest known is `timeout`",
+    ),
+    ("[task.x]\nrunn = 'true'\n", 2, "unknown key `runn`; the nearest known is `run`"),
+    ("[shared]\nfiles = '.env'\n", 2, "expected a sequence"),
+    ("[python]\n\nrequirements = [1]\n", 3, "expected path string"),
+    ("[[step]]\nname = 'a'\nrun = 'true'\ntimeout = 'soon'\n", 4, "\"soon\" is not a duration such as"),
+    ("[clean]\nmin_free = 'much'\n", 2, "\"much\" is not a size such as"),
+    ("[[step]]\nname = 'a'\nrun = 'true'\nphase = 'later'\n", 4, "unknown variant `later`"),
+    ("[[step]]\nname = 'a'\nrun = 'true'\nretry = { for = '5m' }\n", 4, "missing field `every`"),
+    ("roles = ['x']\n", 1, "`roles` is the host's to say, not the recipe's"),
+    ("[shared]\ndirs = []\n[source]\ngit = 'x'\n", 3, "`source` is the host's to say"),
+    ("[supervisor]\ntemplates = 't'\nconfig = '/etc/x'\n", 3, "`supervisor.config` is the host's to say"),
+    ("user = 'root'\n", 1, "`user` is the host's to say"),
+    ("[[step]]\nname = 'a'\nrun = 'true'\n\n[[step]]\nname = 'b'\n", 5, "step \"b\" has none of run, stop and start"),
+    ("\n[[step]]\nrun = 'true'\n", 2, "this [[step]] has no name"),
+    ("[[step]]\nname = 'a'\nrun = 'true'\n[[step]]\nname = 'a'\nrun = 'true'\n", 4, "two steps are named \"a\""),
+    ("[[step]]\nname = 'python'\nrun = 'true'\n", 1, "\"python\" is the name of a step of releasectl's own"),
+    ("[[step]]\nname = 'a'\nrun = 'true'\n[hooks\n", 4, ""),
+    ("[task.x]\n", 1, "missing field `run`"),
+];
+
+#[test]
+fn every_fault_of_a_recipe_is_told_with_file_line_and_the_nearest_known_key() {
+    let tree = Sandbox::with_live(&["A"]);
+    let before = tree.live();
+    for (at, (recipe, line, said)) in RECIPES.iter().enumerate() {
+        let (id, source) = (format!("R{at}"), tree.code(&format!("code-{at}"), recipe, &[]));
+        let answer = tree.ends(7, &["create", &source, "--id", &id]);
+        let place = format!("releases/{id}/releasectl.toml: line {line}: ");
+        assert!(answer.stderr.contains(&place), "{recipe}\n{}", answer.stderr);
+        assert!(answer.stderr.contains(said), "{recipe}\n{}", answer.stderr);
+        let document = tree.json(&["create", &source, "--id", &format!("J{at}")]);
+        assert_eq!((&document["error"]["kind"], &document["error"]["exit"]), (&"configuration".into(), &7.into()));
+    }
+    assert_eq!(tree.live(), before);
+}
+
+#[test]
+fn a_fault_of_the_hosts_file_is_told_before_anything_is_done() {
+    let tree = Sandbox::laid_out();
+    let source = tree.source("x");
+    let before = tree.picture();
+    for (text, line, said) in [
+        ("root = '/srv'\n\nuzer = 'x'\n", 3, "unknown key `uzer`; the nearest known is `user`"),
+        ("[source]\nlink = 'symlink'\n", 2, "unknown variant `symlink`"),
+        ("roles = 'web'\n", 1, "expected a sequence"),
+        ("[[step]]\nname = 'a'\n", 1, "step \"a\" has none of run, stop and start"),
+    ] {
+        let file = tree.host(text);
+        let answer = tree.ends(7, &["--config", &file, "deploy", source.to_str().unwrap()]);
+        assert!(answer.stderr.contains(&format!("host.toml: line {line}: ")), "{}", answer.stderr);
+        assert!(answer.stderr.contains(said), "{}", answer.stderr);
+    }
+    assert_eq!(tree.picture(), before);
+}
+
+#[test]
+fn a_path_of_the_recipe_that_leads_out_of_the_release_is_refused() {
+    for recipe in
+        ["[shared]\ndirs = ['../x']\n", "[shared]\nfiles = ['/etc/passwd']\n", "[shared]\ndirs = ['.releasectl']\n"]
+    {
+        let tree = Sandbox::with_live(&["A"]);
+        let source = tree.code("code", recipe, &[]);
+        let answer = tree.run(&["create", &source]);
+        assert_ne!(answer.code, 0, "{recipe}");
+        assert!(answer.stderr.contains("a path must lie in the release"), "{}", answer.stderr);
+        assert_eq!(tree.live().as_deref(), Some("A"));
+    }
+}

@@ -1,0 +1,130 @@
+//! `[shared]`: what every release links to, and what is carried over from the live one.
+
+use crate::code::read;
+use crate::sandbox::{Sandbox, picture};
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+#[test]
+fn shared_directories_and_files_are_linked_into_every_release() {
+    let tree = Sandbox::laid_out();
+    fs::create_dir_all(tree.at("shared/conf")).unwrap();
+    fs::write(tree.at("shared/conf/.env"), "secret").unwrap();
+    let recipe = "[shared]\ndirs = ['media', 'var/log']\nfiles = ['conf/.env']\n";
+    let source = tree.code("code", recipe, &[("version", "1")]);
+    fs::create_dir(tree.beside("code/media")).unwrap();
+    for id in ["A", "B"] {
+        tree.done(&["create", &source, "--id", id]);
+        let release = tree.release(id);
+        assert_eq!(fs::read_link(release.join("media")).unwrap(), Path::new("../../shared/media"));
+        assert_eq!(fs::read_link(release.join("var/log")).unwrap(), Path::new("../../../shared/var/log"));
+        assert_eq!(fs::read_link(release.join("conf/.env")).unwrap(), Path::new("../../../shared/conf/.env"));
+    }
+    fs::write(tree.release("A").join("var/log/x"), "one").unwrap();
+    assert_eq!(read(tree.release("B").join("var/log/x")), "one");
+    tree.done(&["activate", "B"]);
+    tree.done(&["remove", "A"]);
+    assert_eq!(read(tree.at("shared/var/log/x")), "one", "what is shared outlives a release");
+    assert_eq!(read(tree.at("current/conf/.env")), "secret");
+}
+
+#[test]
+fn a_required_file_that_is_missing_is_named_and_the_build_goes_on_once_it_is_there() {
+    let tree = Sandbox::with_live(&["A"]);
+    let source = tree.code("code", "[shared]\nfiles = ['.env']\n", &[]);
+    let answer = tree.ends(1, &["create", &source, "--id", "B"]);
+    let missing = tree.at("shared/.env");
+    assert!(answer.stderr.contains(&format!("{} is required", missing.display())), "{}", answer.stderr);
+    assert_eq!(tree.states()["B"], "incomplete");
+    assert_eq!(tree.live().as_deref(), Some("A"));
+    fs::write(&missing, "there").unwrap();
+    tree.done(&["create", "--resume", "B"]);
+    assert_eq!(read(tree.release("B").join(".env")), "there");
+}
+
+#[test]
+fn code_that_brings_something_else_in_the_place_of_a_link_is_refused_and_not_lost() {
+    for (at, brought) in ["media/picture", "media"].iter().enumerate() {
+        let tree = Sandbox::laid_out();
+        let source = tree.code(&format!("code-{at}"), "[shared]\ndirs = ['media']\n", &[(brought, "mine")]);
+        let answer = tree.ends(1, &["create", &source, "--id", "A"]);
+        assert!(answer.stderr.contains("media is in the way of the link to shared/"), "{}", answer.stderr);
+        assert_eq!(read(tree.release("A").join(brought)), "mine");
+    }
+}
+
+#[test]
+fn links_that_the_code_brings_on_the_way_to_a_shared_place_are_never_followed() {
+    let tree = Sandbox::laid_out();
+    let outside = tree.beside("outside");
+    fs::create_dir(&outside).unwrap();
+    let source = tree.code("code", "[shared]\ndirs = ['var/log']\n", &[]);
+    symlink(&outside, tree.beside("code/var")).unwrap();
+    let answer = tree.run(&["create", &source, "--id", "A"]);
+    assert_ne!(answer.code, 0, "{}", answer.stderr);
+    assert!(answer.stderr.contains("var"), "{}", answer.stderr);
+    assert!(picture(&outside).is_empty());
+}
+
+#[test]
+fn what_is_carried_comes_from_the_live_release_with_its_modes_and_links() {
+    let tree = Sandbox::laid_out();
+    let recipe = "[shared]\ncarry = ['localsettings.py', 'node_modules', 'static/js', 'absent']\n";
+    let source = tree.code("code", recipe, &[("version", "1"), ("static/css/a", "css")]);
+    tree.done(&["create", &source, "--id", "A"]);
+    tree.done(&["activate", "A"]);
+    let live = tree.release("A");
+    fs::write(live.join("localsettings.py"), "DEBUG = False").unwrap();
+    fs::create_dir_all(live.join("node_modules/.bin")).unwrap();
+    fs::write(live.join("node_modules/less.js"), "less").unwrap();
+    symlink("../less.js", live.join("node_modules/.bin/less")).unwrap();
+    symlink("/etc/passwd", live.join("node_modules/outside")).unwrap();
+    fs::create_dir_all(live.join("static/js")).unwrap();
+    fs::write(live.join("static/js/a"), "js").unwrap();
+    tree.done(&["create", &source, "--id", "B"]);
+    let carried = tree.release("B");
+    assert_eq!(picture(&carried.join("node_modules")), picture(&live.join("node_modules")));
+    assert!(carried.join("node_modules/outside").is_symlink(), "links are carried as links");
+    assert_eq!(read(carried.join("localsettings.py")), "DEBUG = False");
+    assert_eq!((read(carried.join("static/js/a")), read(carried.join("static/css/a"))), ("js".into(), "css".into()));
+    assert!(!carried.join("absent").exists());
+    // They are copies: nothing written into one is seen in the other.
+    fs::write(carried.join("localsettings.py"), "DEBUG = True").unwrap();
+    assert_eq!(read(live.join("localsettings.py")), "DEBUG = False");
+}
+
+#[test]
+fn nothing_is_carried_through_a_link_of_either_release() {
+    let tree = Sandbox::laid_out();
+    let outside = tree.beside("outside");
+    fs::create_dir(&outside).unwrap();
+    fs::write(outside.join("secret"), "mine").unwrap();
+    let recipe = "[shared]\ncarry = ['cache/secret']\n";
+    tree.done(&["create", &tree.code("one", recipe, &[]), "--id", "A"]);
+    tree.done(&["activate", "A"]);
+    symlink(&outside, tree.release("A").join("cache")).unwrap();
+    tree.done(&["create", &tree.code("two", recipe, &[]), "--id", "B"]);
+    assert!(!tree.release("B").join("cache").exists(), "the live release leads out");
+    fs::remove_file(tree.release("A").join("cache")).unwrap();
+    fs::create_dir(tree.release("A").join("cache")).unwrap();
+    fs::write(tree.release("A").join("cache/secret"), "other").unwrap();
+    let leads_out = tree.code("three", recipe, &[]);
+    symlink(&outside, tree.beside("three/cache")).unwrap();
+    let answer = tree.run(&["create", &leads_out, "--id", "C"]);
+    assert_ne!(answer.code, 0, "the new release leads out");
+    assert!(answer.stderr.contains("cache"), "{}", answer.stderr);
+    assert_eq!(read(outside.join("secret")), "mine");
+}
+
+#[test]
+fn what_the_code_brings_itself_is_not_replaced_by_what_is_carried() {
+    let tree = Sandbox::laid_out();
+    let recipe = "[shared]\ncarry = ['settings.py']\n";
+    let source = tree.code("code", recipe, &[("settings.py", "old")]);
+    tree.done(&["create", &source, "--id", "A"]);
+    tree.done(&["activate", "A"]);
+    fs::write(tree.beside("code/settings.py"), "new").unwrap();
+    tree.done(&["create", &source, "--id", "B"]);
+    assert_eq!(read(tree.release("B").join("settings.py")), "new");
+}
