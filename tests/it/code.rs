@@ -75,7 +75,7 @@ impl Sandbox {
     }
 
     /// The sandbox and everything in it becomes nobody's.
-    pub fn give_to_nobody(&self) {
+    pub fn give_all_to_nobody(&self) {
         let place = self.beside("");
         for entry in walkdir::WalkDir::new(place) {
             let path = entry.unwrap().into_path();
