@@ -199,7 +199,11 @@ fn status(out: &mut String, status: &Status, paint: Paint) -> std::fmt::Result {
         None => writeln!(out, "lock      free")?,
     }
     for program in &status.programs {
-        writeln!(out, "program   {}:{} {}", program.group, program.name, program.state)?;
+        write!(out, "program   {}:{} {}", program.group, program.name, program.state)?;
+        if let (Some(pid), Some(uptime)) = (program.pid, program.uptime) {
+            write!(out, " pid {pid}, up {}", span(uptime as f64))?;
+        }
+        writeln!(out)?;
     }
     writeln!(out, "free      {}, {} inodes", size(status.free_bytes), status.free_inodes)
 }
@@ -251,7 +255,8 @@ fn history(out: &mut String, history: &History) -> std::fmt::Result {
 fn ps(out: &mut String, processes: &Processes) -> std::fmt::Result {
     for process in &processes.processes {
         let mark = if process.current { "*" } else { " " };
-        writeln!(out, "{mark} {:<24} {:>8} {}", process.release, process.pid, process.command)?;
+        let program = process.program.as_deref().unwrap_or("-");
+        writeln!(out, "{mark} {:<24} {:>8} {program:<20} {}", process.release, process.pid, process.command)?;
     }
     Ok(())
 }
