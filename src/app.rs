@@ -2,8 +2,10 @@
 
 use crate::cli::{Cli, Color, Command, Global, Kind, Resumed, SourceArgs};
 use crate::clock::{Clock, Timestamp};
+use crate::commands::activate::Unconfirmed;
 use crate::commands::assemble::Manner;
 use crate::commands::create::{Create, Resume};
+use crate::commands::deploy::Deployed;
 use crate::commands::hotfix::Change;
 use crate::commands::{self, Context, Outcome};
 use crate::config::{Config, Wanted};
@@ -115,9 +117,13 @@ fn conclude(cli: &Cli, context: Option<&Context>, outcome: Result<Outcome>) -> E
     written(printed, exit)
 }
 
-/// What a verb found that is a failure of the tree, not of the verb.
+/// What a verb found, or what did not come up: the outcome is told all the same.
 fn shortcoming(outcome: &Outcome) -> Option<Error> {
     match outcome {
+        Outcome::Activate(activation) | Outcome::Deploy(Deployed { activation, .. }) => {
+            let Unconfirmed { message, hint } = activation.unconfirmed.clone()?;
+            Some(Error { hint, ..Error::new(error::Kind::NotConfirmed, message) })
+        }
         Outcome::Doctor(diagnosis) if !diagnosis.is_healthy() => {
             let bad = diagnosis.checks.iter().filter(|check| !check.ok).count();
             Some(Error::new(error::Kind::Damaged, format!("{bad} checks found something")).hint("each says what to do"))
@@ -166,12 +172,12 @@ fn dispatch(context: &Context, command: &Command) -> Result<Outcome> {
             let deploy = commands::deploy::Deploy { create, release: release.clone(), resume: resume.is_some() };
             commands::deploy::run(context, &deploy)
         }
-        Command::Activate { release, expect_current } => {
-            commands::activate::run(context, release, expect_current.as_ref())
+        Command::Activate { release, expect_current, no_restart } => {
+            commands::activate::run(context, release, expect_current.as_ref(), !no_restart)
         }
-        Command::Rollback { to, expect_current, dry_run } => {
-            let (to, expected, dry_run) = (to.clone(), expect_current.clone(), *dry_run);
-            commands::rollback::run(context, &commands::rollback::Rollback { to, expected, dry_run })
+        Command::Rollback { to, expect_current, dry_run, no_restart } => {
+            let (to, expected, dry_run, no_restart) = (to.clone(), expect_current.clone(), *dry_run, *no_restart);
+            commands::rollback::run(context, &commands::rollback::Rollback { to, expected, dry_run, no_restart })
         }
         Command::Clean { keep, keep_for, min_free, dry_run } => {
             let (keep, keep_for, dry_run) = (*keep, *keep_for, *dry_run);
@@ -194,6 +200,11 @@ fn dispatch(context: &Context, command: &Command) -> Result<Outcome> {
         Command::Exec { release, command } => Err(commands::exec::run(context, release, command)?),
         Command::Manage { release, arguments } => Err(commands::manage::run(context, release, arguments)?),
         Command::Task { name, release } => Err(commands::task::run(context, release, name)?),
+        Command::Restart { names } => commands::restart::run(context, names),
+        Command::Start { names } => commands::start::run(context, names),
+        Command::Stop { names } => commands::stop::run(context, names),
+        Command::Supervisorctl { arguments } => Err(commands::supervisorctl::run(context, arguments)?),
+        Command::Supervisor { verb } => commands::supervisor::run(context, &verb.verb()),
         Command::Hotfix { r#ref, patch, reverse } => {
             let change = match (r#ref, patch) {
                 (Some(reference), _) => Change::Ref(reference.clone()),

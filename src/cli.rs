@@ -3,6 +3,7 @@
 use crate::clock::parse_duration;
 use crate::commands::Target;
 use crate::commands::activate::Expected;
+use crate::commands::supervisor::Verb;
 use crate::recipe::Size;
 use crate::release::ReleaseId;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -147,6 +148,9 @@ pub enum Command {
         /// Change nothing unless this release (or none) is live
         #[arg(long, value_name = "ID|none", value_parser = expected)]
         expect_current: Option<Expected>,
+        /// Leave the programs as they are; supervisord is not asked
+        #[arg(long)]
+        no_restart: bool,
     },
     /// Make the release live that was live before
     Rollback {
@@ -159,6 +163,9 @@ pub enum Command {
         /// Only say where it would go
         #[arg(long)]
         dry_run: bool,
+        /// Leave the programs as they are; supervisord is not asked
+        #[arg(long)]
+        no_restart: bool,
     },
     /// Remove releases nobody needs
     Clean {
@@ -259,6 +266,36 @@ pub enum Command {
         #[arg(long, value_parser = target, default_value = "current")]
         release: Target,
     },
+    /// Restart this environment's programs
+    Restart {
+        /// These programs or groups; all that run if none is named
+        #[arg(value_name = "PROGRAM|GROUP")]
+        names: Vec<String>,
+    },
+    /// Start this environment's programs
+    Start {
+        /// These programs or groups; all of them if none is named
+        #[arg(value_name = "PROGRAM|GROUP")]
+        names: Vec<String>,
+    },
+    /// Stop this environment's programs
+    Stop {
+        /// These programs or groups; all of them if none is named
+        #[arg(value_name = "PROGRAM|GROUP")]
+        names: Vec<String>,
+    },
+    /// Run the real supervisorctl with the right configuration file
+    Supervisorctl {
+        /// Its arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// What supervisord reads of this environment
+    Supervisor {
+        /// What to do
+        #[command(subcommand)]
+        verb: SupervisorVerb,
+    },
     /// Make a release from current with only the code changed, and activate it
     #[command(group(clap::ArgGroup::new("change").required(true)))]
     Hotfix {
@@ -293,6 +330,35 @@ pub enum Command {
     },
 }
 
+/// What `supervisor` does
+#[derive(Clone, Debug, Subcommand)]
+pub enum SupervisorVerb {
+    /// Render a release's files from its templates anew
+    Render {
+        /// Which
+        #[arg(value_parser = target, default_value = "current")]
+        release: Target,
+    },
+    /// Have supervisord include the live release's files
+    Wire,
+    /// Take that back: its file is as it was before
+    Unwire,
+    /// Which files, whether they are included, whether supervisord answers
+    Status,
+}
+
+impl SupervisorVerb {
+    /// As the verb takes it.
+    pub fn verb(&self) -> Verb {
+        match self {
+            Self::Render { release } => Verb::Render(release.clone()),
+            Self::Wire => Verb::Wire,
+            Self::Unwire => Verb::Unwire,
+            Self::Status => Verb::Status,
+        }
+    }
+}
+
 impl Command {
     /// Whether it may change the tree.
     pub fn changes(&self) -> bool {
@@ -324,6 +390,11 @@ impl Command {
             Self::Exec { .. } => "exec",
             Self::Manage { .. } => "manage",
             Self::Task { .. } => "task",
+            Self::Restart { .. } => "restart",
+            Self::Start { .. } => "start",
+            Self::Stop { .. } => "stop",
+            Self::Supervisorctl { .. } => "supervisorctl",
+            Self::Supervisor { .. } => "supervisor",
             Self::Hotfix { .. } => "hotfix",
             Self::Verify { .. } => "verify",
             Self::Deactivate { .. } => "deactivate",

@@ -3,6 +3,7 @@
 
 pub mod activate;
 pub mod assemble;
+mod bring_up;
 pub mod clean;
 pub mod create;
 pub mod deactivate;
@@ -20,12 +21,17 @@ pub mod log;
 pub mod manage;
 pub mod path;
 pub mod pin;
-mod programs;
+pub mod programs;
 pub mod ps;
 pub mod remove;
+pub mod restart;
 pub mod rollback;
 pub mod show;
+pub mod start;
 pub mod status;
+pub mod stop;
+pub mod supervisor;
+pub mod supervisorctl;
 pub mod task;
 mod tee;
 pub mod verify;
@@ -221,6 +227,10 @@ pub enum Outcome {
     Pin(pin::Pinned),
     /// `verify`
     Verify(verify::Verified),
+    /// `restart`, `start`, `stop`
+    Programs(programs::Operated),
+    /// `supervisor`
+    Supervisor(supervisor::Supervised),
     /// `doctor`
     Doctor(doctor::Diagnosis),
 }

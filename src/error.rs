@@ -2,6 +2,7 @@
 
 use crate::config::ConfigError;
 use crate::directory::PathError;
+use crate::health::HealthError;
 use crate::identity::IdentityError;
 use crate::lock::{Holder, LockError};
 use crate::pin::PastTheCalendar;
@@ -9,6 +10,9 @@ use crate::python::PythonError;
 use crate::sharing::SharingError;
 use crate::source::SourceError;
 use crate::steps::StepError;
+use crate::supervisor::conf::ConfError;
+use crate::supervisor::render::RenderError;
+use crate::supervisor::{Failure, SupervisorError};
 use crate::tools::ToolError;
 use crate::tree::TreeError;
 use serde::Serialize;
@@ -247,6 +251,50 @@ impl From<PythonError> for Error {
             PythonError::Path(error) => error.into(),
             PythonError::Tool(error) => error.into(),
             other => Self { hint: other.hint(), ..Self::new(Kind::Failed, message) },
+        }
+    }
+}
+
+impl From<SupervisorError> for Error {
+    fn from(error: SupervisorError) -> Self {
+        let hint = error.hint().map(str::to_owned);
+        let kind = if matches!(error, SupervisorError::Unknown { .. }) { Kind::Refused } else { Kind::Failed };
+        Self { hint, ..Self::new(kind, error.to_string()) }
+    }
+}
+
+impl From<Box<Failure>> for Error {
+    fn from(failure: Box<Failure>) -> Self {
+        let nothing = failure.done.summary() == "nothing" && failure.left().is_empty();
+        let message = if nothing { failure.cause.to_string() } else { failure.to_string() };
+        Self { message, ..Self::from(failure.cause) }
+    }
+}
+
+impl From<ConfError> for Error {
+    fn from(error: ConfError) -> Self {
+        SupervisorError::Conf(error).into()
+    }
+}
+
+impl From<RenderError> for Error {
+    fn from(error: RenderError) -> Self {
+        match error {
+            RenderError::Path(error) => error.into(),
+            error => Self::new(Kind::Failed, error.to_string())
+                .hint("correct the template, or [[supervisor.program]] of the recipe or the host's file"),
+        }
+    }
+}
+
+impl From<HealthError> for Error {
+    fn from(error: HealthError) -> Self {
+        let message = error.to_string();
+        match error {
+            HealthError::Misconfigured(_) => Self::new(Kind::Configuration, message).hint("correct [health]"),
+            HealthError::Unhealthy { .. } => {
+                Self::new(Kind::Failed, message).hint("the application's own log says more")
+            }
         }
     }
 }

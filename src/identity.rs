@@ -115,6 +115,21 @@ pub fn as_root<T>(act: impl FnOnce() -> T) -> T {
     outcome
 }
 
+/// Does `act` as the tree's user within [`as_root`]: an operator's command must not run as root there.
+pub fn as_user<T>(act: impl FnOnce() -> T) -> T {
+    let own = Uid::current();
+    let lowered = Uid::effective().is_root() && !own.is_root();
+    if lowered && seteuid(own).is_err() {
+        std::process::abort();
+    }
+    let outcome = act();
+    if lowered {
+        // Without it what follows is refused by the system, and told.
+        let _ = seteuid(Uid::from_raw(0));
+    }
+    outcome
+}
+
 /// Opens the directory `path`, absolute and without links, component by component, as seen from a root run that works as
 /// `uid`: no directory on the way may let an untrusted user swap one that a trusted user owns.
 pub fn open_trusted(path: &Path, uid: Uid) -> Result<Dir, IdentityError> {

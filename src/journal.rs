@@ -149,6 +149,12 @@ impl Journal {
         self.append(Event::Step(step), now).map(drop)
     }
 
+    /// Writes what happened to programs, or what a flip came to; like an outcome not made durable by itself: a power cut
+    /// ends the programs too.
+    pub fn tell(&mut self, event: Event, now: Timestamp) -> Result<()> {
+        self.append(event, now).map(drop)
+    }
+
     fn append(&mut self, event: Event, at: Timestamp) -> Result<u64> {
         let record = Record { seq: self.next, at, event };
         let mut line = seal(&record).map_err(|e| PathError::new("write", &self.path, std::io::Error::other(e)))?;

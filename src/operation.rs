@@ -3,7 +3,7 @@
 use crate::clock::Timestamp;
 use crate::release::{ReleaseId, StepRecord};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// How many releases a rollback could go back through, one after the other.
@@ -31,6 +31,21 @@ pub enum Event {
     Step(Step),
     /// It is over.
     Done(Done),
+    /// What a flip came to: whether the programs came up from the release that it made live.
+    Confirmed(Done),
+    /// Programs were stopped or started beside a flip.
+    Programs(Programs),
+}
+
+/// Programs that are to run although they are stopped: what steps stopped comes up again with the next release.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Programs {
+    /// About to be stopped by ourselves, as `group:name`.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub owed: BTreeSet<String>,
+    /// Started again, or stopped because an operator wants it.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub settled: BTreeSet<String>,
 }
 
 /// A step of an operation.
@@ -65,6 +80,43 @@ pub struct Begin {
     /// The command it is a part of, or why it is done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
+    /// For a flip: what it means for the programs.
+    #[serde(default, skip_serializing_if = "Following::is_nothing")]
+    pub programs: Following,
+}
+
+/// What follows a flip.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Following {
+    /// Nothing: there is nothing to come up.
+    #[default]
+    Nothing,
+    /// The programs are brought over, those that were up before among them, and the health check is made. An
+    /// [`Event::Confirmed`] says what came of it.
+    Up(BTreeSet<String>),
+    /// The programs stay as they are.
+    Left,
+}
+
+impl Following {
+    fn is_nothing(&self) -> bool {
+        *self == Self::Nothing
+    }
+}
+
+impl Begin {
+    /// A beginning of which nothing more is known yet.
+    pub fn of(operation: Operation, by: &str) -> Self {
+        let (by, releases, programs) = (by.to_owned(), Vec::new(), Following::Nothing);
+        Self { operation, by, from: None, to: None, chain: None, releases, cause: None, programs }
+    }
+
+    /// Whether programs may run from another release than the live one once this flip is made, until they are confirmed.
+    pub fn leaves_programs(&self) -> bool {
+        let by_hand = matches!(self.operation, Operation::External | Operation::Deactivate);
+        by_hand || !self.programs.is_nothing()
+    }
 }
 
 /// The outcome.
@@ -146,6 +198,10 @@ pub enum Outcome {
     Interrupted,
     /// Its end is not recorded yet.
     Unfinished,
+    /// It was made, and what it made live is not known to have come up.
+    Unconfirmed,
+    /// It was made, did not come up, and what was live before was made live again.
+    Returned,
 }
 
 impl fmt::Display for Outcome {
@@ -155,6 +211,8 @@ impl fmt::Display for Outcome {
             Self::Failed => "failed",
             Self::Interrupted => "interrupted",
             Self::Unfinished => "unfinished",
+            Self::Unconfirmed => "unconfirmed",
+            Self::Returned => "returned",
         })
     }
 }
@@ -223,14 +281,20 @@ pub struct Entry {
 /// The operations that `records`, in the journal's order, tell of.
 pub fn entries(records: impl IntoIterator<Item = Record>) -> Vec<Entry> {
     let mut operations: BTreeMap<u64, Entry> = BTreeMap::new();
+    let mut unconfirmed = BTreeSet::new();
     for Record { seq, at, event } in records {
         match event {
-            Event::Begin(Begin { operation, by, from, to, cause, .. }) => {
+            Event::Begin(Begin { operation, by, from, to, cause, programs, .. }) => {
+                if matches!(programs, Following::Up(_)) {
+                    unconfirmed.insert(seq);
+                }
                 let (outcome, seconds, note) = (Outcome::Unfinished, 0.0, None);
                 operations.insert(seq, Entry { at, by, operation, from, to, outcome, seconds, cause, note });
             }
-            Event::Step(_) => {}
-            Event::Done(done) => {
+            Event::Step(_) | Event::Programs(_) => {}
+            // A flip whose programs are still being brought over is not over.
+            Event::Done(done) if done.outcome == Outcome::Done && unconfirmed.contains(&done.of) => {}
+            Event::Done(done) | Event::Confirmed(done) => {
                 if let Some(entry) = operations.get_mut(&done.of) {
                     (entry.outcome, entry.seconds, entry.note) = (done.outcome, done.seconds, done.note);
                 }

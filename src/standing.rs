@@ -1,8 +1,8 @@
 //! What is live and what was before it: the journal's flips folded with what `current` says, which decides.
 
-use crate::operation::{Begin, Chain, Event, Operation, Outcome, Record};
+use crate::operation::{Begin, Chain, Event, Following, Operation, Outcome, Programs, Record};
 use crate::release::ReleaseId;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 /// What is live and what was before it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -15,6 +15,45 @@ pub struct Standing {
     pub believed: Option<ReleaseId>,
     /// The last flip, if it has no outcome yet.
     pub unsettled: Option<Unsettled>,
+    /// What the programs are still owed.
+    pub owed: Owed,
+}
+
+/// What the programs are owed since they were last confirmed to be up from the live release.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Owed {
+    /// The last flip that did not bring them over, or is not known to have.
+    pub since: Option<u64>,
+    /// Releases they may still run from, the earliest first.
+    pub from: Vec<ReleaseId>,
+    /// Those that are to run, as `group:name`, though they may be stopped now.
+    pub up: BTreeSet<String>,
+}
+
+impl Owed {
+    /// Whether nothing is.
+    pub fn is_nothing(&self) -> bool {
+        self.since.is_none() && self.up.is_empty()
+    }
+
+    /// What is owed once the flip `begin`, number `seq`, is made.
+    pub fn after(&mut self, seq: u64, begin: &Begin) {
+        if !begin.leaves_programs() {
+            *self = Self::default();
+            return;
+        }
+        self.since = Some(seq);
+        self.from.extend(begin.from.clone().filter(|from| !self.from.contains(from)));
+        if let Following::Up(up) = &begin.programs {
+            self.up.extend(up.iter().cloned());
+        }
+    }
+
+    /// What is owed after programs were stopped or started beside a flip.
+    pub fn changed_by(&mut self, programs: &Programs) {
+        self.up.extend(programs.owed.iter().cloned());
+        self.up.retain(|id| !programs.settled.contains(id));
+    }
 }
 
 /// A flip whose outcome is not recorded. It was made if its release is live.
@@ -33,19 +72,28 @@ impl Standing {
     pub fn new(records: &[Record], live: Option<&ReleaseId>) -> Self {
         let outcomes = outcomes(records);
         let mut standing = Self { live: live.cloned(), ..Self::default() };
-        for (seq, begin) in flips(records) {
-            let outcome = outcomes.get(&seq).copied();
-            let made = outcome.map_or_else(|| live == begin.to.as_ref(), |outcome| outcome == Outcome::Done);
-            if made {
-                standing.chain = begin.chain.clone().unwrap_or_default();
-                standing.believed.clone_from(&begin.to);
+        for Record { seq, event, .. } in records {
+            match event {
+                Event::Begin(begin) if begin.operation.is_flip() => standing.fold(*seq, begin, outcomes.get(seq)),
+                Event::Confirmed(done) if done.outcome == Outcome::Done => standing.owed = Owed::default(),
+                Event::Programs(programs) => standing.owed.changed_by(programs),
+                Event::Begin(_) | Event::Step(_) | Event::Done(_) | Event::Confirmed(_) => {}
             }
-            standing.unsettled = outcome.is_none().then(|| Unsettled { seq, begin: begin.clone(), made });
         }
         if let (Some(live), true) = (live, live != standing.believed.as_ref()) {
             standing.chain = standing.chain.activated(live);
         }
         standing
+    }
+
+    fn fold(&mut self, seq: u64, begin: &Begin, outcome: Option<&Outcome>) {
+        let made = outcome.map_or_else(|| self.live == begin.to, |outcome| *outcome == Outcome::Done);
+        if made {
+            self.chain = begin.chain.clone().unwrap_or_default();
+            self.believed.clone_from(&begin.to);
+            self.owed.after(seq, begin);
+        }
+        self.unsettled = outcome.is_none().then(|| Unsettled { seq, begin: begin.clone(), made });
     }
 
     /// Whether somebody else moved `current` since the last flip.
@@ -63,10 +111,23 @@ impl Standing {
     }
 }
 
-/// Whether `records`, the end of a journal, tell enough for [`Standing::new`]: they hold a flip that was made.
+/// Whether `records`, the end of a journal, tell enough for [`Standing::new`]: they hold a flip that was made and that owes
+/// the programs nothing any more.
 pub fn is_enough(records: &[Record]) -> bool {
-    let outcomes = outcomes(records);
-    flips(records).any(|(seq, _)| outcomes.get(&seq) == Some(&Outcome::Done))
+    let (outcomes, confirmed) = (outcomes(records), confirmations(records));
+    flips(records).any(|(seq, begin)| {
+        let settled = !begin.leaves_programs() || confirmed.get(&seq) == Some(&Outcome::Done);
+        outcomes.get(&seq) == Some(&Outcome::Done) && settled
+    })
+}
+
+/// The flips that were made and of which it is not said whether the programs came up, oldest first.
+pub fn unconfirmed(records: &[Record]) -> Vec<u64> {
+    let (outcomes, confirmed) = (outcomes(records), confirmations(records));
+    let followed = |begin: &Begin| matches!(begin.programs, Following::Up(_));
+    let made = |seq: &u64| outcomes.get(seq).is_none_or(|outcome| *outcome == Outcome::Done);
+    let flips = flips(records).filter(|(_, begin)| followed(begin)).map(|(seq, _)| seq);
+    flips.filter(|seq| made(seq) && !confirmed.contains_key(seq)).collect()
 }
 
 /// The operations that have no outcome yet, oldest first.
@@ -84,6 +145,14 @@ fn begins(records: &[Record]) -> impl Iterator<Item = (u64, &Begin)> {
 
 fn flips(records: &[Record]) -> impl Iterator<Item = (u64, &Begin)> {
     begins(records).filter(|(_, begin)| begin.operation.is_flip())
+}
+
+fn confirmations(records: &[Record]) -> HashMap<u64, Outcome> {
+    let confirmed = records.iter().filter_map(|record| match &record.event {
+        Event::Confirmed(done) => Some((done.of, done.outcome)),
+        _ => None,
+    });
+    confirmed.collect()
 }
 
 fn outcomes(records: &[Record]) -> HashMap<u64, Outcome> {

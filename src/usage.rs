@@ -89,3 +89,14 @@ fn id_at(rest: &[u8]) -> Option<ReleaseId> {
     let end = rest.iter().position(|byte| !(byte.is_ascii_alphanumeric() || b"._+-".contains(byte)));
     std::str::from_utf8(&rest[..end.unwrap_or(rest.len())]).ok()?.parse().ok()
 }
+
+/// A process and those it descends from, the nearest first, as far as they still run.
+pub fn ancestors(pid: u32) -> impl Iterator<Item = u32> {
+    std::iter::successors(Some(pid), |pid| parent(*pid).filter(|parent| *parent > 1)).take(64)
+}
+
+fn parent(pid: u32) -> Option<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // pid (name, which may hold anything) state parent …
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+}

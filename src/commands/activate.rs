@@ -1,11 +1,12 @@
 //! `activate`: makes a release live.
 
+use super::bring_up::{GoLive, go_live};
 use super::{Context, Outcome, Target};
 use crate::error::{Error, Result};
 use crate::operation::Operation;
 use crate::python;
 use crate::release::{ReleaseId, StepRecord};
-use crate::tree::{Flip, LockedTree, Tree};
+use crate::tree::{LockedTree, Tree};
 use serde::Serialize;
 use std::str::FromStr;
 
@@ -33,11 +34,11 @@ pub struct Activation {
     pub changed: bool,
     /// What was live.
     pub from: Option<ReleaseId>,
-    /// What is live.
+    /// What was to be live; it is, unless `rolled_back`.
     pub to: Option<ReleaseId>,
     /// The command that did it.
     pub cause: &'static str,
-    /// Whether it came up, as far as there is anything to come up.
+    /// Whether it is known to have come up, as far as there is anything to come up.
     pub confirmed: bool,
     /// Whether the release before is live again because it did not.
     pub rolled_back: bool,
@@ -46,16 +47,29 @@ pub struct Activation {
     /// Whether nothing was really done.
     #[serde(skip)]
     pub dry_run: bool,
+    /// Why it is not confirmed, and what was done about it. The run fails with it.
+    #[serde(skip)]
+    pub unconfirmed: Option<Unconfirmed>,
+}
+
+/// What was made live and did not come up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unconfirmed {
+    /// What happened, and what is live now.
+    pub message: String,
+    /// What to do.
+    pub hint: Option<String>,
 }
 
 /// Makes `target` live, if what is live is what was expected.
-pub fn run(context: &Context, target: &Target, expected: Option<&Expected>) -> Result<Outcome> {
+pub fn run(context: &Context, target: &Target, expected: Option<&Expected>, restart: bool) -> Result<Outcome> {
     let tree = context.tree()?;
     let mut locked = context.lock(&tree)?;
     expect(&locked, expected)?;
     let id = target.resolve(&tree)?;
     alive(context, &tree, &id)?;
-    flip(context, &mut locked, Operation::Activate, &id, "activate").map(Outcome::Activate)
+    let wanted = GoLive { operation: Operation::Activate, to: &id, cause: "activate", restart };
+    go_live(context, &mut locked, &wanted).map(Outcome::Activate)
 }
 
 /// Refuses a release that cannot go live: not ready, or with a Python that does not run any more.
@@ -90,27 +104,10 @@ pub(super) fn expect(locked: &LockedTree<'_>, expected: Option<&Expected>) -> Re
     Err(Error::refused(format!("{shown} is live, not {wanted} as expected; nothing was changed")).hint(hint))
 }
 
-/// Makes `to` live by `operation`, or finds that it is.
-pub(super) fn flip(
-    context: &Context,
-    locked: &mut LockedTree<'_>,
-    operation: Operation,
-    to: &ReleaseId,
-    cause: &'static str,
-) -> Result<Activation> {
-    let live = locked.standing().live.clone();
-    if live.as_ref() == Some(to) {
-        return Ok(Activation::of(false, live.clone(), live, cause));
-    }
-    let flipped = locked.flip(Flip { operation, to: Some(to.clone()), cause: Some(cause.to_owned()) });
-    context.tell(locked);
-    let flipped = flipped?;
-    Ok(Activation::of(true, flipped.from, flipped.to, cause))
-}
-
 impl Activation {
     /// What became of a flip. With no programs and no health check there is nothing that could fail to come up.
     pub(super) fn of(changed: bool, from: Option<ReleaseId>, to: Option<ReleaseId>, cause: &'static str) -> Self {
-        Self { changed, from, to, cause, confirmed: true, rolled_back: false, steps: Vec::new(), dry_run: false }
+        let (confirmed, rolled_back, steps) = (true, false, Vec::new());
+        Self { changed, from, to, cause, confirmed, rolled_back, steps, dry_run: false, unconfirmed: None }
     }
 }

@@ -1,7 +1,7 @@
 //! What a build does, in order: source, shared links, what is carried over, python_env, the recipe's steps of phase
 //! "create". Each is recorded when it is over and skipped on resume while that is still true.
 
-use super::inside::workplace;
+use super::inside::{PYTHON, workplace};
 use super::tee::{Tee, note};
 use super::{Context, programs};
 use crate::directory::Dir;
@@ -13,7 +13,10 @@ use crate::release::{StepRecord, StepStatus};
 use crate::sharing;
 use crate::source::{self, Ready, Site};
 use crate::steps::{self, record};
+use crate::supervisor::conf::declared_in;
+use crate::supervisor::render::{self, Host};
 use crate::tree::{Build, Tree, compare, recorded};
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// How a release is built.
@@ -36,7 +39,42 @@ pub(super) fn run(context: &Context, tree: &Tree, build: &mut Build, ready: &Rea
         make_python(context, tree, build, &settings)?;
     }
     run_steps(context, tree, build, &settings)?;
+    render(context, tree, build, &settings)?;
     commit(context, build)
+}
+
+/// Renders the files for supervisord, where the recipe has templates. What the code ships instead must be fit to be read.
+pub(super) fn render(context: &Context, tree: &Tree, build: &mut Build, settings: &Settings) -> Result<()> {
+    let started = Instant::now();
+    let Some(templates) = &settings.supervisor.templates else {
+        if programs::configured(context).is_some() {
+            declared_in(build.dir())?;
+        }
+        return Ok(());
+    };
+    let files = rendered(context, tree, build.dir(), templates, settings)?;
+    render::write(build.dir(), &files)?;
+    note(build, &format!("supervisor {} files rendered", files.len()));
+    Ok(build.record(record("supervisor", StepStatus::Done, started))?)
+}
+
+/// What this host gets of the templates of `release`.
+pub(super) fn rendered(
+    context: &Context,
+    tree: &Tree,
+    release: &Dir,
+    templates: &Path,
+    settings: &Settings,
+) -> Result<Vec<(String, String)>> {
+    let host = Host {
+        environment: programs::owner(context).to_owned(),
+        root: tree.layout().root().to_owned(),
+        python: settings.python.directory.clone().unwrap_or_else(|| PathBuf::from(PYTHON)),
+        name: context.actor.host.clone(),
+        roles: settings.roles.clone(),
+        user: settings.user.clone(),
+    };
+    Ok(render::render(&render::templates(release, templates)?, &settings.supervisor, &host)?)
 }
 
 /// Commits a build: what is there is on the disk, and the release is ready.
@@ -75,8 +113,12 @@ fn bring_source(context: &Context, tree: &Tree, build: &mut Build, ready: &Ready
 fn is_all(context: &Context, release: &Dir) -> Result<bool> {
     let settings = context.config.with_recipe(release)?;
     let shared = &settings.shared;
-    let alone =
-        shared.dirs.is_empty() && shared.files.is_empty() && shared.carry.is_empty() && settings.step.is_empty();
+    let templates = settings.supervisor.templates.is_some();
+    let alone = !templates
+        && shared.dirs.is_empty()
+        && shared.files.is_empty()
+        && shared.carry.is_empty()
+        && settings.step.is_empty();
     Ok(alone && python::plan(release, &settings.python)?.is_none())
 }
 

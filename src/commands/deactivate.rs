@@ -17,8 +17,7 @@ pub fn run(context: &Context, yes: bool) -> Result<Outcome> {
     if tree.live()? == crate::tree::Live::Nothing {
         return Ok(Outcome::Activate(Activation::of(false, None, None, "deactivate")));
     }
-    let flip = Flip { operation: Operation::Deactivate, to: None, cause: Some("deactivate".to_owned()) };
-    let flipped = locked.flip(flip);
+    let flipped = locked.flip(Flip::of(Operation::Deactivate, None, "deactivate"));
     context.tell(&mut locked);
     let flipped = flipped?;
     Ok(Outcome::Activate(Activation::of(true, flipped.from, None, "deactivate")))

@@ -1,7 +1,8 @@
 //! `deploy`: create, prepare steps, activate, finish steps, clean.
 
-use super::activate::{Activation, alive, flip};
+use super::activate::{Activation, alive};
 use super::assemble::run_step;
+use super::bring_up::{GoLive, go_live};
 use super::clean::{self, Clean};
 use super::create::{self, Create, Resume};
 use super::hooks::{self, News, Turn};
@@ -46,6 +47,9 @@ pub fn run(context: &Context, wanted: &Deploy) -> Result<Outcome> {
     hooks::run(context, &tree, Turn::Start, news)?;
     let outcome = obtain(context, &tree, wanted).and_then(|build| carry_out(context, &tree, build, wanted));
     match &outcome {
+        Ok(Deployed { activation: Activation { unconfirmed: Some(unconfirmed), .. }, .. }) => {
+            hooks::tell(context, &tree, Turn::Failure, News { error: Some(&unconfirmed.message), ..news })
+        }
         Ok(deployed) => {
             hooks::tell(context, &tree, Turn::Success, News { to: deployed.activation.to.as_ref(), ..news })
         }
@@ -106,19 +110,30 @@ fn carry_out(context: &Context, tree: &Tree, mut build: Build, wanted: &Deploy) 
     let outcome = deploying.run(&mut build);
     match context.lock_briefly(tree) {
         Ok(mut locked) => {
-            locked.deploy_ended(seq, started, outcome.as_ref().err().map(|error| error.message.clone()));
+            locked.deploy_ended(seq, started, failure(&outcome));
             context.tell(&mut locked);
         }
         Err(error) => {
             context.stages.warn(&format!("the history learns of it from the next command: {}", error.message))
         }
     }
-    let activation = outcome?;
+    let activation = outcome.inspect_err(|_| deploying.tell_stopped())?;
     drop(build);
+    if activation.unconfirmed.is_some() {
+        return Ok(Deployed { activation: Activation { steps: deploying.steps, ..activation }, removed: Vec::new() });
+    }
     let cleaning = Instant::now();
     let removed = tidy(context);
     deploying.steps.push(record("clean", StepStatus::Done, cleaning));
     Ok(Deployed { activation: Activation { steps: deploying.steps, ..activation }, removed })
+}
+
+/// Why a deploy did not come to its end.
+fn failure(outcome: &Result<Activation>) -> Option<String> {
+    match outcome {
+        Ok(activation) => activation.unconfirmed.as_ref().map(|unconfirmed| unconfirmed.message.clone()),
+        Err(error) => Some(error.message.clone()),
+    }
 }
 
 fn refuse_changed_recipe(context: &Context, build: &Build, wanted: &Deploy) -> Result<()> {
@@ -151,16 +166,33 @@ impl Deploying<'_> {
         let started = Instant::now();
         alive(self.context, self.tree, &id)?;
         let mut locked = self.context.lock_briefly(self.tree)?;
-        let activation = flip(self.context, &mut locked, Operation::Activate, &id, "deploy")?;
-        let done = record("activate", StepStatus::Done, started);
+        let wanted = GoLive { operation: Operation::Activate, to: &id, cause: "deploy", restart: true };
+        let activation = go_live(self.context, &mut locked, &wanted)?;
+        let status = if activation.unconfirmed.is_some() { StepStatus::Failed } else { StepStatus::Done };
+        let done = record("activate", status, started);
         locked.deploy_step(self.seq, done.clone());
         drop(locked);
         self.steps.push(done);
+        if activation.unconfirmed.is_some() {
+            return Ok(activation);
+        }
         self.phase(build, Phase::Finish).map_err(|error| {
             let message = format!("release {id} is live, but {}", error.message);
             Error { kind: Kind::NotConfirmed, message, ..error }.or_hint(resume)
         })?;
         Ok(activation)
+    }
+
+    /// Says which programs this deploy stopped and did not come to start again.
+    fn tell_stopped(&self) {
+        let owed = self.tree.standing().map(|standing| standing.owed.up).unwrap_or_default();
+        if !owed.is_empty() {
+            let names: Vec<String> = owed.into_iter().collect();
+            let again = "`deploy --resume` and the next activation start them, `releasectl start` does it now";
+            self.context
+                .stages
+                .warn(&format!("stopped for this deploy and not started again: {}; {again}", names.join(", ")));
+        }
     }
 
     /// Runs the steps of one phase that are not on record. Returns whether any was run.

@@ -108,7 +108,7 @@ fn activations(tree: &Tree) -> Result<BTreeMap<ReleaseId, Timestamp>> {
                 made.insert(to, at);
             }
         }
-        Event::Begin(_) | Event::Step(_) => {}
+        Event::Begin(_) | Event::Step(_) | Event::Confirmed(_) | Event::Programs(_) => {}
     })?;
     Ok(made)
 }

@@ -1,5 +1,7 @@
 //! `doctor`: checks everything, and says what to do.
 
+use super::programs::{configured, connect, ours};
+use super::supervisor::wired;
 use super::{Context, Outcome};
 use crate::directory::kind;
 use crate::error::Result;
@@ -12,6 +14,7 @@ use crate::usage;
 use nix::sys::stat::SFlag;
 use nix::sys::statfs;
 use serde::Serialize;
+use std::path::Path;
 
 /// Below this much free space a release can hardly be built.
 const LITTLE_SPACE: u64 = 64 << 20;
@@ -56,7 +59,7 @@ impl Check {
 /// Checks everything without changing anything.
 pub fn run(context: &Context) -> Result<Outcome> {
     let tree = context.tree()?;
-    let checks = [
+    let mut checks = vec![
         current(&tree),
         established("previous", previous(&tree)),
         established("releases", releases(&tree)),
@@ -68,7 +71,10 @@ pub fn run(context: &Context) -> Result<Outcome> {
         tools(context),
         processes(&tree),
     ];
-    Ok(Outcome::Doctor(Diagnosis { checks: checks.into() }))
+    if let Some(config) = configured(context) {
+        checks.extend([supervisor(config), wiring(context, &tree, config), programs(context, &tree)]);
+    }
+    Ok(Outcome::Doctor(Diagnosis { checks }))
 }
 
 /// What cannot be looked at is not well; the other checks go on.
@@ -258,4 +264,45 @@ fn processes(tree: &Tree) -> Check {
         format!("some run from {}", old.join(", "))
     };
     Check::good(name, message)
+}
+
+fn supervisor(config: &Path) -> Check {
+    let name = "supervisor";
+    match connect(config).and_then(|supervisor| Ok(as_root(|| supervisor.client().version())?)) {
+        Ok(version) => Check::good(name, format!("supervisord {version} answers")),
+        Err(error) => {
+            let hint = error.hint().unwrap_or("see supervisord's own log");
+            Check::bad(name, error.to_string(), hint)
+        }
+    }
+}
+
+fn wiring(context: &Context, tree: &Tree, config: &Path) -> Check {
+    let name = "wiring";
+    match wired(context, tree, config) {
+        Ok(Some("copy")) => Check::good(name, "the live release's files are copied for supervisord"),
+        Ok(Some(_)) => Check::good(name, format!("{} includes the live release's files", config.display())),
+        Ok(None) => {
+            let message = format!("supervisord does not read the live release's files from {}", config.display());
+            Check::bad(name, message, "`releasectl supervisor wire`")
+        }
+        Err(error) => Check::bad(name, error.message, error.hint.unwrap_or_default()),
+    }
+}
+
+fn programs(context: &Context, tree: &Tree) -> Check {
+    let name = "programs";
+    let Ok(standing) = tree.standing() else { return Check::good(name, "not known while current is no link") };
+    let declared = ours(context, tree, &standing);
+    let exposed: Vec<&str> = declared.without_user().map(|program| program.name.as_str()).collect();
+    if !exposed.is_empty() {
+        let hint = "write user= into their sections, or `user` into the host's file and render them from templates";
+        let message = format!("they run as whoever runs supervisord, often root: {}", exposed.join(", "));
+        return Check::bad(name, message, hint);
+    }
+    if standing.owed.since.is_some() && !declared.programs.is_empty() {
+        let message = "not all of them are known to run from the live release";
+        return Check::bad(name, message, "`releasectl restart` brings them over");
+    }
+    Check::good(name, format!("{} are declared, each with its user", declared.programs.len()))
 }

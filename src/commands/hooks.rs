@@ -75,6 +75,22 @@ pub(super) fn run(context: &Context, tree: &Tree, turn: Turn, news: News<'_>) ->
     told.map_err(|error| failed(error.to_string()))
 }
 
+/// Runs `command`, a hook around a program that is stopped and started. It is told which in RELEASECTL_PROGRAM.
+pub(super) fn around(
+    context: &Context,
+    place: &Workplace,
+    command: &str,
+    program: &str,
+) -> std::result::Result<(), String> {
+    let place = place.clone().telling("PROGRAM", Some(program));
+    let shell = place.shell::<&str>(command, []).env("HOSTNAME", &context.actor.host).limit(LIMIT);
+    let ran = shell.run(&mut |bytes| {
+        context.stages.output(bytes);
+        Ok(())
+    });
+    ran.map_err(|error| error.to_string())
+}
+
 /// The same where a failure of the hook changes nothing any more.
 pub(super) fn tell(context: &Context, tree: &Tree, turn: Turn, news: News<'_>) {
     if let Err(error) = run(context, tree, turn, news) {

@@ -1,7 +1,8 @@
 //! `hotfix`: a release like the live one with only the code changed, made live.
 
-use super::activate::{alive, flip};
-use super::assemble::{commit, make_python};
+use super::activate::alive;
+use super::assemble::{commit, make_python, render};
+use super::bring_up::{GoLive, go_live};
 use super::create::{conclude, preflight};
 use super::tee::note;
 use super::{Context, Outcome, Target};
@@ -50,7 +51,8 @@ pub fn run(context: &Context, change: &Change) -> Result<Outcome> {
     alive(context, &tree, build.id())?;
     let mut locked = context.lock_briefly(&tree)?;
     refuse_moved(&locked.standing().live, &live)?;
-    let activation = flip(context, &mut locked, Operation::Activate, build.id(), "hotfix")?;
+    let wanted = GoLive { operation: Operation::Activate, to: build.id(), cause: "hotfix", restart: true };
+    let activation = go_live(context, &mut locked, &wanted)?;
     Ok(Outcome::Activate(super::activate::Activation { steps: build.manifest.steps.clone(), ..activation }))
 }
 
@@ -120,6 +122,7 @@ fn make(context: &Context, tree: &Tree, build: &mut Build, base: &Manifest, fix:
     if base.python.is_some() {
         make_python(context, tree, build, &settings)?;
     }
+    render(context, tree, build, &settings)?;
     commit(context, build)
 }
 

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Where a virtual environment is if the recipe says nothing.
-const PYTHON: &str = "python_env";
+pub(super) const PYTHON: &str = "python_env";
 /// How long a release that is being looked at for cleaning is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
 

@@ -1,24 +1,267 @@
-//! This environment's programs, as steps stop and start them.
+//! This environment's programs: the way to its supervisord, what its releases declare there, the hooks around a restart,
+//! and stopping and starting for steps.
+//!
+//! supervisord's socket and its files are root's: what is asked of them is asked as root, hooks run as the tree's user.
 
-use super::Context;
-use crate::recipe::Settings;
-use crate::steps::Programs;
-use crate::tree::Tree;
+use super::hooks;
+use super::inside::workplace;
+use super::{Context, Outcome};
+use crate::error::{Error, Result};
+use crate::identity::{as_root, as_user};
+use crate::operation;
+use crate::recipe::{Settings, Wiring};
+use crate::release::ReleaseId;
+use crate::standing::Standing;
+use crate::steps;
+use crate::supervisor::conf::{Declared, declared_in, wire};
+use crate::supervisor::roll::{Done, is_named};
+use crate::supervisor::rpc::methods::{Process, State};
+use crate::supervisor::{Around, Failure, Limits, Supervisor, SupervisorError};
+use crate::tree::{LockedTree, Tree};
+use crate::workplace::Workplace;
+use serde::Serialize;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
-/// A host without supervisor has nothing to stop or start.
-pub(super) struct Nothing;
+/// supervisord's configuration file, if this host's file names one.
+pub(super) fn configured(context: &Context) -> Option<&Path> {
+    context.config.settings.supervisor.config.as_deref()
+}
 
-impl Programs for Nothing {
-    fn stop(&mut self, _: &[String]) -> Result<(), String> {
-        Ok(())
+/// The same where nothing can be done without it.
+pub(super) fn required(context: &Context) -> Result<&Path> {
+    let none = || {
+        Error::refused("no supervisor is configured for this environment")
+            .hint("write config = \"/etc/supervisor/supervisord.conf\" into [supervisor] of the host's file")
+    };
+    configured(context).ok_or_else(none)
+}
+
+/// Reaches the supervisord of `config`.
+pub(super) fn connect(config: &Path) -> Result<Supervisor, SupervisorError> {
+    as_root(|| Supervisor::connect(config, Limits::default()))
+}
+
+/// This environment's name among others on the same supervisord.
+pub(super) fn owner(context: &Context) -> &str {
+    context.config.environment.as_deref().unwrap_or("default")
+}
+
+/// What the path of each of this environment's copies begins with, if copies are made.
+pub(super) fn copies(context: &Context, config: &Path) -> Option<PathBuf> {
+    let copied = context.config.settings.supervisor.wiring == Wiring::Copy;
+    copied.then(|| wire::directory_of_copies(config).join(wire::name_of_copy(owner(context), "")))
+}
+
+/// What a release declares; nothing where no supervisor is configured.
+pub(super) fn declared(context: &Context, tree: &Tree, id: &ReleaseId) -> Result<Declared> {
+    if configured(context).is_none() {
+        return Ok(Declared::default());
+    }
+    Ok(declared_in(&tree.open_release(id)?)?)
+}
+
+/// What may run now: what the live release declares, and those that the programs may still run from. Where nothing is live
+/// it is what was live last. What cannot be read is left out, and told: its programs are not touched.
+pub(super) fn ours(context: &Context, tree: &Tree, standing: &Standing) -> Declared {
+    let last = || standing.chain.candidates(None).next();
+    let live = standing.live.as_ref().or_else(last);
+    let mut all = Declared::default();
+    for id in standing.owed.from.iter().chain(live) {
+        if tree.open_release(id).is_err() {
+            continue;
+        }
+        match declared(context, tree, id) {
+            Ok(declared) => together(&mut all, declared),
+            Err(error) => {
+                let why = error.message;
+                context.stages.warn(&format!("what release {id} declares to supervisord is not known: {why}"));
+            }
+        }
+    }
+    all
+}
+
+/// Adds what `more` declares to `all`.
+pub(super) fn together(all: &mut Declared, more: Declared) {
+    for (group, programs) in more.groups {
+        all.groups.entry(group).or_default().extend(programs);
+    }
+    all.programs.extend(more.programs);
+}
+
+/// The hooks around restarts, and what is told meanwhile.
+pub(super) struct Hooked<'a> {
+    context: &'a Context,
+    settings: &'a Settings,
+    place: Workplace,
+}
+
+impl<'a> Hooked<'a> {
+    /// For what is done with the programs of the release `id`.
+    pub(super) fn new(
+        context: &'a Context,
+        tree: &Tree,
+        settings: &'a Settings,
+        id: &ReleaseId,
+        operation: &str,
+    ) -> Result<Self> {
+        let place = workplace(context, tree, &tree.release(id)?, settings, operation)?;
+        Ok(Self { context, settings, place })
     }
 
-    fn start(&mut self, _: &[String]) -> Result<(), String> {
+    fn run(&self, command: Option<&String>, program: &str) -> Result<(), String> {
+        let Some(command) = command else { return Ok(()) };
+        as_user(|| hooks::around(self.context, &self.place, command, program))
+    }
+}
+
+impl Around for Hooked<'_> {
+    fn drain(&mut self, program: &str) -> Result<(), String> {
+        self.run(self.settings.hooks.drain.as_ref(), program)
+    }
+
+    fn undrain(&mut self, program: &str) -> Result<(), String> {
+        self.run(self.settings.hooks.undrain.as_ref(), program)
+    }
+
+    fn note(&mut self, what: &str) {
+        self.context.stages.end();
+        self.context.stages.begin(what, None);
+    }
+}
+
+/// The programs as steps stop and start them.
+pub(super) struct Crew<'a> {
+    context: &'a Context,
+    tree: &'a Tree,
+    settings: &'a Settings,
+}
+
+/// The programs that run on this host for `settings`.
+pub(super) fn of<'a>(context: &'a Context, tree: &'a Tree, settings: &'a Settings) -> Crew<'a> {
+    Crew { context, tree, settings }
+}
+
+impl Crew<'_> {
+    /// Stops or starts what `act` chooses of the processes, with what is owed to them.
+    fn act(&self, choose: impl Fn(&Process, &Standing) -> bool, stop: bool, names: &[String]) -> Result<()> {
+        let Some(config) = configured(self.context) else { return Ok(()) };
+        let standing = self.tree.standing()?;
+        let owned = ours(self.context, self.tree, &standing);
+        let Some(live) = standing.live.as_ref().filter(|_| !owned.groups.is_empty()) else { return Ok(()) };
+        let supervisor = connect(config)?;
+        let processes = as_root(|| supervisor.owned(&owned))?;
+        if let Some(unknown) = names.iter().find(|name| !stop && !processes.iter().any(|p| is_named(p, name))) {
+            let programs = processes.iter().map(Process::label).collect();
+            return Err(SupervisorError::Unknown { name: unknown.clone(), programs }.into());
+        }
+        let named = |process: &&Process| names.iter().any(|name| is_named(process, name));
+        let chosen = processes.iter().filter(named).filter(|process| choose(process, &standing));
+        let ids: Vec<String> = chosen.map(Process::id).collect();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let note = |owed: bool| {
+            let ids: BTreeSet<String> = ids.iter().cloned().collect();
+            let (owed, settled) = if owed { (ids, BTreeSet::new()) } else { (BTreeSet::new(), ids) };
+            let mut locked = self.context.lock_briefly(self.tree)?;
+            locked.programs_changed(operation::Programs { owed, settled });
+            self.context.tell(&mut locked);
+            Ok::<(), Error>(())
+        };
+        let mut around = Hooked::new(self.context, self.tree, self.settings, live, "step")?;
+        if stop {
+            // Noted first: whoever goes on after a kill must know what to start again.
+            note(true)?;
+            as_root(|| supervisor.stop(&owned, &ids, &mut around))?;
+        } else {
+            as_root(|| supervisor.start(&owned, &ids, &mut around))?;
+            note(false)?;
+        }
+        self.context.stages.end();
         Ok(())
     }
 }
 
-/// The programs that `settings` give this environment on this host.
-pub(super) fn of(_: &Context, _: &Tree, _: &Settings) -> Nothing {
-    Nothing
+impl steps::Programs for Crew<'_> {
+    fn stop(&mut self, names: &[String]) -> Result<(), String> {
+        self.act(|process, _| !process.state.is_down(), true, names).map_err(|error| error.message)
+    }
+
+    /// What an operator stopped stays stopped.
+    fn start(&mut self, names: &[String]) -> Result<(), String> {
+        let wanted = |process: &Process, standing: &Standing| {
+            let by_hand = process.state == State::Stopped && process.started > 0;
+            standing.owed.up.contains(&process.id()) || !by_hand
+        };
+        self.act(wanted, false, names).map_err(|error| error.message)
+    }
+}
+
+/// What was done to programs: groups by name, processes as `group:name`.
+#[derive(Debug, Default, Serialize)]
+pub struct Operated {
+    /// Whether anything was.
+    pub changed: bool,
+    /// Groups that are gone.
+    pub removed: Vec<String>,
+    /// Groups that were made anew.
+    pub replaced: Vec<String>,
+    /// Groups that were made.
+    pub added: Vec<String>,
+    /// Processes that were restarted.
+    pub restarted: Vec<String>,
+    /// Processes that were started.
+    pub started: Vec<String>,
+    /// Processes that were stopped.
+    pub stopped: Vec<String>,
+    /// In one line.
+    #[serde(skip)]
+    pub summary: String,
+}
+
+impl From<Done> for Operated {
+    fn from(done: Done) -> Self {
+        let summary = done.summary();
+        let Done { removed, replaced, added, restarted, started, stopped, .. } = done;
+        let changed = summary != "nothing";
+        Self { changed, removed, replaced, added, restarted, started, stopped, summary }
+    }
+}
+
+/// What may be done to programs that are named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Act {
+    Restart,
+    Start,
+    Stop,
+}
+
+/// Does it to this environment's programs `names`, or to all of them.
+pub(super) fn operate(context: &Context, locked: &mut LockedTree<'_>, act: Act, names: &[String]) -> Result<Outcome> {
+    let config = required(context)?;
+    let tree = locked.tree();
+    let standing = locked.standing().clone();
+    let live = standing.live.as_ref().ok_or_else(|| {
+        Error::refused("nothing is live, so there are no programs").hint("`releasectl activate` makes a release live")
+    })?;
+    let owned = ours(context, tree, &standing);
+    let settings = context.config.with_recipe(&tree.open_release(live)?)?;
+    let mut around = Hooked::new(context, tree, &settings, live, "programs")?;
+    let supervisor = connect(config)?;
+    let done: Result<Done, Box<Failure>> = as_root(|| match act {
+        Act::Restart => supervisor.restart(&owned, names, settings.supervisor.restart, &mut around),
+        Act::Start => supervisor.start(&owned, names, &mut around),
+        Act::Stop => supervisor.stop(&owned, names, &mut around),
+    });
+    context.stages.end();
+    let touched = done.as_ref().unwrap_or_else(|failure| &failure.done);
+    let ids = touched.restarted.iter().chain(&touched.started).chain(&touched.stopped).cloned();
+    let settled: BTreeSet<String> = ids.filter(|id| standing.owed.up.contains(id)).collect();
+    if !settled.is_empty() {
+        // An operator has decided about them: nothing is owed to them any more.
+        locked.programs_changed(operation::Programs { owed: BTreeSet::new(), settled });
+    }
+    Ok(Outcome::Programs(done?.into()))
 }

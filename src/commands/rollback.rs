@@ -1,6 +1,7 @@
 //! `rollback`: makes the release live that was live before.
 
-use super::activate::{Activation, Expected, alive, expect, flip};
+use super::activate::{Activation, Expected, alive, expect};
+use super::bring_up::{GoLive, go_live};
 use super::hooks::{self, News, Turn};
 use super::{Context, Outcome, Target};
 use crate::error::{Error, Result};
@@ -17,6 +18,8 @@ pub struct Rollback {
     pub expected: Option<Expected>,
     /// Only say where it would go.
     pub dry_run: bool,
+    /// Flip and leave the programs as they are.
+    pub no_restart: bool,
 }
 
 /// Goes back. What was live is marked bad; it deletes nothing, and `activate` undoes it.
@@ -32,9 +35,10 @@ pub fn run(context: &Context, wanted: &Rollback) -> Result<Outcome> {
     expect(&locked, wanted.expected.as_ref())?;
     let to = choose(&tree, wanted)?;
     alive(context, &tree, &to)?;
-    let activation = flip(context, &mut locked, Operation::Rollback, &to, "rollback")?;
+    let live_now = GoLive { operation: Operation::Rollback, to: &to, cause: "rollback", restart: !wanted.no_restart };
+    let activation = go_live(context, &mut locked, &live_now)?;
     drop(locked);
-    if activation.changed {
+    if activation.changed && !activation.rolled_back {
         let (from, to) = (activation.from.as_ref(), activation.to.as_ref());
         hooks::tell(context, &tree, Turn::Rollback, News { operation: "rollback", from, to, error: None });
     }

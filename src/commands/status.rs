@@ -1,11 +1,15 @@
 //! `status`: what is live, what is under way, what room there is.
 
+use super::programs::{configured, connect, ours};
 use super::{Context, Outcome};
 use crate::error::Result;
+use crate::identity::as_root;
 use crate::journal::Tail;
 use crate::lock::{self, Holder};
 use crate::release::ReleaseId;
 use crate::standing::{self, Standing};
+use crate::supervisor::rpc::methods::Process;
+use crate::tree::Tree;
 use serde::Serialize;
 
 /// The state of the tree in short.
@@ -66,14 +70,44 @@ pub fn run(context: &Context) -> Result<Outcome> {
     if let crate::tree::Live::Elsewhere(target) = &live {
         context.stages.warn(&format!("current leads to {}, which is no release here", target.display()));
     }
+    let programs = programs(context, &tree, &standing);
     let space = tree.root().space()?;
     Ok(Outcome::Status(Status {
         previous: tree.rollback_target(&standing),
         unfinished: unfinished.collect(),
         lock: lock::tree_lock_holder(tree.state()),
-        programs: Vec::new(),
+        programs,
         free_bytes: space.blocks_available() * space.fragment_size(),
         free_inodes: space.files_available(),
         current: standing.live,
     }))
+}
+
+/// This environment's programs. That supervisord does not answer is told; the rest is worth knowing all the same.
+fn programs(context: &Context, tree: &Tree, standing: &Standing) -> Vec<Program> {
+    let Some(config) = configured(context) else { return Vec::new() };
+    let owned = ours(context, tree, standing);
+    if owned.groups.is_empty() {
+        return Vec::new();
+    }
+    if let (Some(_), Some(live)) = (standing.owed.since, &standing.live) {
+        let hint = "`releasectl restart` brings them over";
+        context.stages.warn(&format!("not all programs are known to run from {live}: {hint}"));
+    }
+    match connect(config).and_then(|supervisor| as_root(|| supervisor.owned(&owned))) {
+        Ok(processes) => processes.into_iter().map(Program::from).collect(),
+        Err(error) => {
+            context.stages.warn(&error.to_string());
+            Vec::new()
+        }
+    }
+}
+
+impl From<Process> for Program {
+    fn from(process: Process) -> Self {
+        let pid = process.pid.and_then(|pid| u32::try_from(pid).ok());
+        let uptime = process.uptime.and_then(|seconds| u64::try_from(seconds).ok());
+        let (name, group, state) = (process.name, process.group, process.state.name().to_owned());
+        Self { name, group, state, pid, uptime }
+    }
 }

@@ -12,7 +12,7 @@ const OF_THE_HOST: [&[&str]; 6] =
     [&["root"], &["user"], &["roles"], &["source"], &["supervisor", "config"], &["supervisor", "wiring"]];
 
 /// What a deploy does by itself, under names that no step of a recipe may have.
-const OWN_STEPS: [&str; 6] = ["source", "shared", "carry", "python", "activate", "clean"];
+const OWN_STEPS: [&str; 7] = ["source", "shared", "carry", "python", "supervisor", "activate", "clean"];
 
 /// What is wrong with a file, and in which line.
 #[derive(Debug, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use crate::commands::ps::Processes;
 use crate::commands::show::Shown;
 use crate::commands::status::Status;
 use crate::commands::verify::Verified;
-use crate::commands::{Outcome, deploy::Deployed, init::Initialised};
+use crate::commands::{Outcome, deploy::Deployed, init::Initialised, programs::Operated, supervisor::Supervised};
 use crate::error::Error;
 use crate::release::{ReleaseId, State};
 use std::fmt::Write;
@@ -66,7 +66,14 @@ pub fn outcome(outcome: &Outcome, paint: Paint, quiet: bool) -> String {
         Outcome::Verify(verified) => verify(&mut out, verified, paint),
         Outcome::Doctor(diagnosis) => doctor(&mut out, diagnosis, paint),
         Outcome::Clean(cleaned) if cleaned.dry_run || !quiet => clean(&mut out, cleaned),
+        Outcome::Supervisor(found) => supervisor(&mut out, found, paint),
         _ if quiet => Ok(()),
+        Outcome::Activate(activation) | Outcome::Deploy(Deployed { activation, .. })
+            if activation.unconfirmed.is_some() =>
+        {
+            Ok(())
+        }
+        Outcome::Programs(Operated { summary, .. }) => writeln!(out, "{summary}"),
         Outcome::Init(laid) => init(&mut out, laid),
         Outcome::Deploy(deployed) => deploy(&mut out, deployed, paint),
         Outcome::Activate(activation) => activate(&mut out, activation, paint),
@@ -99,6 +106,21 @@ fn activate(out: &mut String, activation: &Activation, paint: Paint) -> std::fmt
         (true, false) => writeln!(out, "{to} is live; before it {from} was"),
         (false, _) => writeln!(out, "{to} is live already; nothing to do"),
     }
+}
+
+fn supervisor(out: &mut String, found: &Supervised, paint: Paint) -> std::fmt::Result {
+    let or_none = |text: Option<String>| text.unwrap_or_else(|| "none".to_owned());
+    writeln!(out, "config       {}", or_none(found.config.as_ref().map(|path| path.display().to_string())))?;
+    let wired = found.wired.map_or_else(|| paint.bad("no"), |how| paint.good(&how.replace('_', " ")));
+    writeln!(out, "wired        {wired}")?;
+    writeln!(out, "supervisord  {}", found.version.as_deref().unwrap_or("does not answer"))?;
+    writeln!(out, "release      {}", name(found.release.as_ref()))?;
+    for (label, names) in [("files", &found.files), ("groups", &found.groups), ("without user", &found.without_user)] {
+        if !names.is_empty() {
+            writeln!(out, "{label:<12} {}", names.join(", "))?;
+        }
+    }
+    Ok(())
 }
 
 fn deploy(out: &mut String, deployed: &Deployed, paint: Paint) -> std::fmt::Result {
@@ -179,7 +201,11 @@ fn status(out: &mut String, status: &Status, paint: Paint) -> std::fmt::Result {
         None => writeln!(out, "lock      free")?,
     }
     for program in &status.programs {
-        writeln!(out, "program   {}:{} {}", program.group, program.name, program.state)?;
+        write!(out, "program   {}:{} {}", program.group, program.name, program.state)?;
+        if let (Some(pid), Some(uptime)) = (program.pid, program.uptime) {
+            write!(out, " pid {pid}, up {}", span(uptime as f64))?;
+        }
+        writeln!(out)?;
     }
     writeln!(out, "free      {}, {} inodes", size(status.free_bytes), status.free_inodes)
 }
@@ -231,7 +257,8 @@ fn history(out: &mut String, history: &History) -> std::fmt::Result {
 fn ps(out: &mut String, processes: &Processes) -> std::fmt::Result {
     for process in &processes.processes {
         let mark = if process.current { "*" } else { " " };
-        writeln!(out, "{mark} {:<24} {:>8} {}", process.release, process.pid, process.command)?;
+        let program = process.program.as_deref().unwrap_or("-");
+        writeln!(out, "{mark} {:<24} {:>8} {program:<20} {}", process.release, process.pid, process.command)?;
     }
     Ok(())
 }

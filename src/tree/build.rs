@@ -80,8 +80,8 @@ impl LockedTree<'_> {
     }
 
     fn create_begin(&self, id: &ReleaseId, cause: Option<String>) -> Begin {
-        let (by, from, to) = (self.actor.by.clone(), self.standing.live.clone(), Some(id.clone()));
-        Begin { operation: Operation::Create, by, from, to, chain: None, releases: Vec::new(), cause }
+        let (from, to) = (self.standing.live.clone(), Some(id.clone()));
+        Begin { from, to, cause, ..Begin::of(Operation::Create, &self.actor.by) }
     }
 
     fn occupy(&self, manifest: &Manifest, pin: Option<Pin>, begun: u64, started: Instant) -> Result<Build> {

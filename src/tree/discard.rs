@@ -33,8 +33,8 @@ impl LockedTree<'_> {
             return Ok(discarded);
         }
         let started = Instant::now();
-        let (by, from, releases) = (self.actor.by.clone(), self.standing.live.clone(), victims.to_vec());
-        let begin = Begin { operation, by, from, to: None, chain: None, releases, cause: None };
+        let (from, releases) = (self.standing.live.clone(), victims.to_vec());
+        let begin = Begin { from, releases, ..Begin::of(operation, &self.actor.by) };
         let seq = self.begin(&begin)?;
         let trash = self.tree.state().ensure_dir(TRASH, 0o700)?;
         for id in victims {

@@ -2,11 +2,12 @@
 
 use super::locked::with_room;
 use super::{LockedTree, Result};
-use crate::clock::Timestamp;
+use crate::clock::{Timestamp, seconds_since};
 use crate::durable::Durability;
 use crate::layout::{CURRENT, RELEASES};
-use crate::operation::{Begin, Operation, Outcome};
+use crate::operation::{Begin, Done, Event, Following, Operation, Outcome, Programs};
 use crate::release::ReleaseId;
+use crate::standing::Owed;
 use nix::sys::signal::SigSet;
 use std::ffi::OsString;
 use std::time::Instant;
@@ -19,12 +20,25 @@ pub struct Flip {
     /// What is to be live; `None` for nothing. It must be ready.
     pub to: Option<ReleaseId>,
     /// The command it is a part of.
-    pub cause: Option<String>,
+    pub cause: String,
+    /// What follows it.
+    pub programs: Following,
+    /// Why what it goes back from is bad, if it is not enough that it was rolled back from.
+    pub bad: Option<String>,
+}
+
+impl Flip {
+    /// A flip that nothing follows.
+    pub fn of(operation: Operation, to: Option<ReleaseId>, cause: &str) -> Self {
+        Self { operation, to, cause: cause.to_owned(), programs: Following::Nothing, bad: None }
+    }
 }
 
 /// A flip that was made.
 #[derive(Debug)]
 pub struct Flipped {
+    /// Its number.
+    pub seq: u64,
     /// What was live before.
     pub from: Option<ReleaseId>,
     /// What is live now.
@@ -52,10 +66,10 @@ impl LockedTree<'_> {
         };
         let from = self.standing.live.clone();
         let chain = self.standing.chain_after(flip.operation, flip.to.as_ref());
-        let Flip { operation, to, cause } = flip;
-        let (by, releases) = (self.actor.by.clone(), Vec::new());
-        let chain_now = Some(chain.clone());
-        let begin = Begin { operation, by, from: from.clone(), to: to.clone(), chain: chain_now, releases, cause };
+        let Flip { operation, to, cause, programs, bad: why } = flip;
+        let (from_now, chain_now, cause) = (from.clone(), Some(chain.clone()), Some(cause));
+        let begin = Begin::of(operation, &self.actor.by);
+        let begin = Begin { from: from_now, to: to.clone(), chain: chain_now, cause, programs, ..begin };
         let seq = self.begin(&begin)?;
         // What goes live is no longer bad, and must not be while it is live.
         if let (Some(to), Some(_)) = (&to, &bad) {
@@ -78,11 +92,26 @@ impl LockedTree<'_> {
         }
         // Before the outcome: with it on record, nobody would come back for the mark.
         if let (Operation::Rollback, Some(from)) = (operation, &from) {
-            self.mark(from, Some(rolled_back(self.actor.clock.now())));
+            self.mark(from, Some(why.unwrap_or_else(|| rolled_back(self.actor.clock.now()))));
         }
         self.done(seq, Outcome::Done, started, None);
         (self.standing.live, self.standing.believed, self.standing.chain) = (to.clone(), to.clone(), chain);
-        Ok(Flipped { from, to })
+        self.standing.owed.after(seq, &begin);
+        Ok(Flipped { seq, from, to })
+    }
+
+    /// Writes what the flip `of` came to. With [`Outcome::Done`] the programs are up from the live release.
+    pub fn confirmed(&mut self, of: u64, outcome: Outcome, started: Instant, note: Option<String>) {
+        self.tell(Event::Confirmed(Done { of, outcome, seconds: seconds_since(started), note }));
+        if outcome == Outcome::Done {
+            self.standing.owed = Owed::default();
+        }
+    }
+
+    /// Writes that programs are about to be stopped, or were started.
+    pub fn programs_changed(&mut self, programs: Programs) {
+        self.standing.owed.changed_by(&programs);
+        self.tell(Event::Programs(programs));
     }
 
     /// Makes the release durable: whoever wrote it may not have.

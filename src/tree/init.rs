@@ -88,9 +88,10 @@ impl LockedTree<'_> {
         let live = self.standing.live.clone();
         self.standing.believed.clone_from(&live);
         let chain = self.standing.chain.clone();
-        let (by, releases, cause) = (self.actor.by.clone(), found.clone(), Some("taken over".to_owned()));
+        let (releases, cause) = (found.clone(), Some("taken over".to_owned()));
         let (from, to) = (live.clone(), live);
-        let begin = Begin { operation: Operation::Init, by, from, to, chain: Some(chain), releases, cause };
+        let begin =
+            Begin { from, to, chain: Some(chain), releases, cause, ..Begin::of(Operation::Init, &self.actor.by) };
         let seq = self.begin(&begin)?;
         for id in &found {
             self.adopt_one(id, seq)?;

@@ -6,7 +6,7 @@ use crate::directory::PathError;
 use crate::journal::{Journal, Tail};
 use crate::layout::{ADOPTED, BALLAST, CURRENT, MANIFEST, STATE};
 use crate::lock::{Holder, TreeLock, Wait};
-use crate::operation::{Begin, Done, Operation, Outcome, Step};
+use crate::operation::{Begin, Done, Event, Operation, Outcome, Step};
 use crate::release::{Manifest, ReleaseId, StepRecord};
 use crate::sealed::seal;
 use crate::standing::{self, Standing};
@@ -37,6 +37,7 @@ pub struct LockedTree<'t> {
     pub(super) journal: Journal,
     pub(super) standing: Standing,
     unfinished: Vec<(u64, Begin)>,
+    unconfirmed: Vec<u64>,
     newest_entry: Option<Timestamp>,
     notices: Vec<String>,
     /// Last, so that it is given back when all else is done.
@@ -67,7 +68,19 @@ impl Tree {
         let newest_entry = tail.records.last().map(|record| record.at);
         let unfinished =
             standing::unfinished(&tail.records).into_iter().map(|(seq, begin)| (seq, begin.clone())).collect();
-        Ok(LockedTree { tree: self, actor, journal, standing, unfinished, newest_entry, notices, _lock: lock })
+        let unconfirmed = standing::unconfirmed(&tail.records);
+        let locked = LockedTree {
+            tree: self,
+            actor,
+            journal,
+            standing,
+            unfinished,
+            unconfirmed,
+            newest_entry,
+            notices,
+            _lock: lock,
+        };
+        Ok(locked)
     }
 
     /// The same as [`LockedTree::trusted_now`], as a look shows it.
@@ -87,12 +100,14 @@ impl Tree {
     }
 }
 
-impl LockedTree<'_> {
+impl<'t> LockedTree<'t> {
     /// The tree, for looking.
-    pub fn tree(&self) -> &Tree {
+    pub fn tree(&self) -> &'t Tree {
         self.tree
     }
+}
 
+impl LockedTree<'_> {
     /// What is live and what was before it.
     pub fn standing(&self) -> &Standing {
         &self.standing
@@ -126,6 +141,13 @@ impl LockedTree<'_> {
         let done = Done { of, outcome, seconds: seconds_since(started), note };
         if let Err(error) = self.journal.done(done, self.actor.clock.now()) {
             self.notice(format!("the outcome is not in the history yet: {error}"));
+        }
+    }
+
+    /// Writes what needs no intent. That it could not be written is only noticed.
+    pub(super) fn tell(&mut self, event: Event) {
+        if let Err(error) = self.journal.tell(event, self.actor.clock.now()) {
+            self.notice(format!("the history is not complete: {error}"));
         }
     }
 
@@ -165,6 +187,9 @@ impl LockedTree<'_> {
                 self.unfinished.push((seq, begin));
                 continue;
             };
+            if !made {
+                self.unconfirmed.retain(|unconfirmed| *unconfirmed != seq);
+            }
             let outcome = if made { Outcome::Done } else { Outcome::Interrupted };
             if let (Operation::Rollback, true, Some(from)) = (begin.operation, made, &begin.from) {
                 self.mark(from, Some(super::flip::rolled_back(self.actor.clock.now())));
@@ -172,10 +197,20 @@ impl LockedTree<'_> {
             self.done(seq, outcome, Instant::now(), Some("settled by a later command".to_owned()));
         }
         self.standing.unsettled = None;
+        self.settle_unconfirmed();
         if self.standing.was_moved() {
             self.record_move()?;
         }
         Ok(())
+    }
+
+    /// Records that nobody knows whether what an earlier run made live came up. What its programs are owed stays owed.
+    fn settle_unconfirmed(&mut self) {
+        for seq in std::mem::take(&mut self.unconfirmed) {
+            let note = "cut off before its programs were confirmed; settled by a later command";
+            let note = Some(note.to_owned());
+            self.tell(Event::Confirmed(Done { of: seq, outcome: Outcome::Unconfirmed, seconds: 0.0, note }));
+        }
     }
 
     /// Whether an operation that is no flip had its effect; `None` while it may still be running.
@@ -209,11 +244,10 @@ impl LockedTree<'_> {
         let found = self.newest_entry.is_none();
         let cause = if found { "it was live before the history began" } else { "current was changed by another hand" };
         let cause = Some(cause.to_owned());
-        let by = self.actor.by.clone();
-        let begin =
-            Begin { operation: Operation::External, by, from, to: to.clone(), chain, releases: Vec::new(), cause };
+        let begin = Begin { from, to: to.clone(), chain, cause, ..Begin::of(Operation::External, &self.actor.by) };
         let seq = self.begin(&begin)?;
         self.done(seq, Outcome::Done, Instant::now(), None);
+        self.standing.owed.after(seq, &begin);
         if !found {
             let shown = to.as_ref().map_or("nothing", |id| id.as_str());
             self.notice(format!("current was changed by another hand and leads to {shown} now; that is recorded"));
@@ -230,10 +264,8 @@ impl LockedTree<'_> {
         {
             self.done(seq, Outcome::Interrupted, Instant::now(), Some("settled by a later deploy".to_owned()));
         }
-        let (by, from, to) = (self.actor.by.clone(), self.standing.live.clone(), Some(id.clone()));
-        let begin =
-            Begin { operation: Operation::Deploy, by, from, to, chain: None, releases: Vec::new(), cause: None };
-        self.begin(&begin)
+        let (from, to) = (self.standing.live.clone(), Some(id.clone()));
+        self.begin(&Begin { from, to, ..Begin::of(Operation::Deploy, &self.actor.by) })
     }
 
     /// Records one of its steps.

@@ -24,8 +24,8 @@ impl LockedTree<'_> {
             return Ok(false);
         }
         let operation = if pin.is_some() { Operation::Pin } else { Operation::Unpin };
-        let (by, to, cause) = (self.actor.by.clone(), Some(id.clone()), new.clone());
-        let begin = Begin { operation, by, from: None, to, chain: None, releases: Vec::new(), cause };
+        let (to, cause) = (Some(id.clone()), new.clone());
+        let begin = Begin { to, cause, ..Begin::of(operation, &self.actor.by) };
         let seq = self.begin(&begin)?;
         if let Some(name) = &new {
             release.open_or_create(name, 0o644)?;

@@ -1,0 +1,370 @@
+//! Making a release live and seeing that it comes up: checks, the flip, its programs, the health check; the way back if it
+//! does not come up. What `activate`, `rollback`, `deploy` and `hotfix` have in common, under one tree lock from the first
+//! look to the last word.
+//!
+//! What is about to be brought over is in the journal before the flip. After a kill at any point the next command finds
+//! there what the programs are owed, and the next `activate` or `restart` does it.
+
+use super::activate::{Activation, Unconfirmed};
+use super::hooks::{self, News, Turn};
+use super::inside::workplace;
+use super::programs::{self, Hooked, configured, connect, ours, owner, together};
+use super::{Context, Outcome as Told};
+use crate::error::{Error, Kind, Result};
+use crate::health::Health;
+use crate::identity::as_root;
+use crate::operation::{Following, Operation, Outcome};
+use crate::recipe::{OnFailure, Settings, Wiring};
+use crate::release::ReleaseId;
+use crate::standing::Standing;
+use crate::supervisor::conf::{Declared, files_of, wire};
+use crate::supervisor::roll::{Done, up};
+use crate::supervisor::validate::Candidate;
+use crate::supervisor::{Change, Supervisor, SupervisorError};
+use crate::tree::{Flip, LockedTree, Tree};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Instant;
+
+/// What is wanted.
+pub(super) struct GoLive<'a> {
+    /// Activate or rollback.
+    pub(super) operation: Operation,
+    /// The release. It must be ready.
+    pub(super) to: &'a ReleaseId,
+    /// The command it is a part of.
+    pub(super) cause: &'static str,
+    /// Whether its programs are brought up; if not, supervisord is not even asked.
+    pub(super) restart: bool,
+}
+
+/// Makes a release live and brings its programs up, or finds that it is live and they are. An error means that nothing
+/// was changed; what did not come up is in [`Activation::unconfirmed`].
+pub(super) fn go_live(context: &Context, locked: &mut LockedTree<'_>, wanted: &GoLive<'_>) -> Result<Activation> {
+    let standing = locked.standing().clone();
+    let stays = standing.live.as_ref() == Some(wanted.to);
+    if !wanted.restart {
+        return leave_programs(context, locked, wanted, &standing);
+    }
+    let side = Side::of(context, locked.tree(), wanted.to)?;
+    let before =
+        if configured(context).is_some() { ours(context, locked.tree(), &standing) } else { Declared::default() };
+    let declares = !(before.groups.is_empty() && side.declared.groups.is_empty());
+    if !declares && side.health.is_none() {
+        return plain(context, locked, wanted, &standing, Following::Nothing);
+    }
+    if stays && standing.owed.is_nothing() {
+        return Ok(Activation::of(false, standing.live.clone(), standing.live, wanted.cause));
+    }
+    let supervisor = if declares { reach(context, locked.tree(), &side, &before)? } else { None };
+    let mut wanted_up = standing.owed.up.clone();
+    if let Some(supervisor) = &supervisor {
+        let mut both = before.clone();
+        together(&mut both, side.declared.clone());
+        wanted_up.extend(up(&both, &as_root(|| supervisor.programs())?));
+    }
+    let passage = Passage { context, wanted, side, before, supervisor, up: wanted_up, started: Instant::now() };
+    passage.make(locked, &standing)
+}
+
+/// Brings the live release's programs over if they are not yet, and restarts them in any case.
+pub(super) fn again(context: &Context, locked: &mut LockedTree<'_>, live: &ReleaseId) -> Result<Told> {
+    let (tree, standing) = (locked.tree(), locked.standing().clone());
+    let side = Side::of(context, tree, live)?;
+    let before = ours(context, tree, &standing);
+    let Some(supervisor) = reach(context, tree, &side, &before)? else {
+        return Ok(Told::Programs(Done::default().into()));
+    };
+    let started = Instant::now();
+    let step = Step { before: &before, wanted: standing.owed.up.clone(), already: BTreeMap::new(), cause: "restart" };
+    match bring(context, tree, Some(&supervisor), &side, step) {
+        Ok(done) => {
+            if let Some(since) = standing.owed.since {
+                locked.confirmed(since, Outcome::Done, started, Some("by a later restart".to_owned()));
+            } else if !standing.owed.up.is_empty() {
+                let (owed, settled) = (BTreeSet::new(), standing.owed.up);
+                locked.programs_changed(crate::operation::Programs { owed, settled });
+            }
+            context.tell(locked);
+            Ok(Told::Programs(done.into()))
+        }
+        Err(setback) => Err(Error { hint: setback.hint, ..Error::new(Kind::Failed, setback.why) }),
+    }
+}
+
+/// A flip after which nothing is brought up.
+fn leave_programs(
+    context: &Context,
+    locked: &mut LockedTree<'_>,
+    wanted: &GoLive<'_>,
+    standing: &Standing,
+) -> Result<Activation> {
+    let concerned = configured(context).is_some() || context.config.settings.health != Default::default();
+    let programs = if concerned { Following::Left } else { Following::Nothing };
+    plain(context, locked, wanted, standing, programs)
+}
+
+fn plain(
+    context: &Context,
+    locked: &mut LockedTree<'_>,
+    wanted: &GoLive<'_>,
+    standing: &Standing,
+    programs: Following,
+) -> Result<Activation> {
+    let nothing = programs == Following::Nothing;
+    if standing.live.as_ref() == Some(wanted.to) {
+        let live = standing.live.clone();
+        let confirmed = nothing || standing.owed.is_nothing();
+        return Ok(Activation { confirmed, ..Activation::of(false, live.clone(), live, wanted.cause) });
+    }
+    let flip = Flip { programs, ..Flip::of(wanted.operation, Some(wanted.to.clone()), wanted.cause) };
+    let flipped = locked.flip(flip);
+    context.tell(locked);
+    let flipped = flipped?;
+    Ok(Activation { confirmed: nothing, ..Activation::of(true, flipped.from, flipped.to, wanted.cause) })
+}
+
+/// A release from the side of what comes up.
+struct Side {
+    id: ReleaseId,
+    settings: Settings,
+    declared: Declared,
+    health: Option<Health>,
+}
+
+impl Side {
+    fn of(context: &Context, tree: &Tree, id: &ReleaseId) -> Result<Self> {
+        let settings = context.config.with_recipe(&tree.open_release(id)?)?;
+        let health = Health::new(&settings.health)?;
+        let refused = |error: Error| Error { kind: Kind::Refused, ..error };
+        let declared = programs::declared(context, tree, id).map_err(refused)?;
+        Ok(Self { id: id.clone(), settings, declared, health })
+    }
+}
+
+/// The supervisord that is to have `side`'s programs, which it could start from their files. Nothing is changed; what
+/// cannot be done is refused.
+fn reach(context: &Context, tree: &Tree, side: &Side, before: &Declared) -> Result<Option<Supervisor>> {
+    let Some(config) = configured(context) else { return Ok(None) };
+    let refused = |error: SupervisorError| {
+        let hint = error.hint().map(str::to_owned);
+        let message = format!("{error}; nothing was changed");
+        let without = "; `--no-restart` makes a release live without supervisord";
+        let unreachable = matches!(error, SupervisorError::Rpc(_) | SupervisorError::NotReady { .. });
+        let hint = hint.map(|hint| if unreachable { hint + without } else { hint });
+        Error { hint, ..Error::refused(message) }
+    };
+    let supervisor = connect(config).map_err(refused)?;
+    let (root, path) = (tree.layout().root(), tree.layout().release(&side.id));
+    let candidate = Candidate { root, path: &path, copies: programs::copies(context, config) };
+    as_root(|| supervisor.check(&context.tools, &candidate, before, &side.declared)).map_err(refused)?;
+    Ok(Some(supervisor))
+}
+
+/// Why a release did not come up, and what is to be known for going back.
+struct Setback {
+    why: String,
+    hint: Option<String>,
+    up: BTreeSet<String>,
+    pids: BTreeMap<String, i32>,
+}
+
+impl Setback {
+    fn of(error: impl Into<Error>, done: &Done) -> Self {
+        let Error { message: why, hint, .. } = error.into();
+        Self { why, hint, up: done.up_before.clone(), pids: done.pids_before.clone() }
+    }
+}
+
+/// One way across.
+struct Step<'a> {
+    before: &'a Declared,
+    wanted: BTreeSet<String>,
+    already: BTreeMap<String, i32>,
+    cause: &'a str,
+}
+
+/// Brings the programs onto `side`, which is live, and waits until it is well.
+fn bring(
+    context: &Context,
+    tree: &Tree,
+    supervisor: Option<&Supervisor>,
+    side: &Side,
+    step: Step<'_>,
+) -> Result<Done, Setback> {
+    let early = |error: Error| Setback::of(error, &Done::default());
+    let mut done = Done::default();
+    if let Some(supervisor) = supervisor {
+        copy(context, tree, side).map_err(early)?;
+        let mut around = Hooked::new(context, tree, &side.settings, &side.id, step.cause).map_err(early)?;
+        let Step { before, wanted, already, .. } = step;
+        let change =
+            Change { before, after: &side.declared, wanted, already, restart: side.settings.supervisor.restart };
+        let applied = as_root(|| supervisor.apply(&change, &mut around));
+        context.stages.end();
+        done = applied.map_err(|failure| {
+            let done = failure.done.clone();
+            Setback::of(failure, &done)
+        })?;
+    }
+    if let Some(health) = &side.health {
+        let manifest = tree.release(&side.id).map_err(|error| Setback::of(error, &done))?;
+        let place = workplace(context, tree, &manifest, &side.settings, step.cause);
+        let place = place.map_err(|error| Setback::of(error, &done))?;
+        context.stages.begin("health", None);
+        let well = health.wait(&|command| place.shell::<&str>(command, []));
+        context.stages.end();
+        well.map_err(|error| Setback::of(error, &done))?;
+    }
+    Ok(done)
+}
+
+/// Where copies are read instead of an include: makes them those of `side`.
+fn copy(context: &Context, tree: &Tree, side: &Side) -> Result<()> {
+    let Some(config) = configured(context).filter(|_| context.config.settings.supervisor.wiring == Wiring::Copy) else {
+        return Ok(());
+    };
+    let files = files_of(&tree.open_release(&side.id)?)?;
+    install(context, config, &files)
+}
+
+/// Makes the copies beside supervisord's configuration exactly these.
+pub(super) fn install(context: &Context, config: &Path, files: &[(String, String)]) -> Result<()> {
+    let user = context.config.settings.user.as_deref();
+    as_root(|| wire::install(&wire::directory_of_copies(config), owner(context), user, files))?;
+    Ok(())
+}
+
+/// A change under way: everything is known and checked.
+struct Passage<'a> {
+    context: &'a Context,
+    wanted: &'a GoLive<'a>,
+    side: Side,
+    before: Declared,
+    supervisor: Option<Supervisor>,
+    up: BTreeSet<String>,
+    started: Instant,
+}
+
+impl Passage<'_> {
+    fn make(&self, locked: &mut LockedTree<'_>, standing: &Standing) -> Result<Activation> {
+        let (to, cause) = (self.wanted.to, self.wanted.cause);
+        let stays = standing.live.as_ref() == Some(to);
+        let (seq, from) = if stays {
+            (standing.owed.since, standing.owed.from.iter().rev().find(|from| *from != to).cloned())
+        } else {
+            let programs = Following::Up(self.up.clone());
+            let flip = Flip { programs, ..Flip::of(self.wanted.operation, Some(to.clone()), cause) };
+            let flipped = locked.flip(flip);
+            self.context.tell(locked);
+            let flipped = flipped?;
+            (Some(flipped.seq), flipped.from)
+        };
+        let step = Step { before: &self.before, wanted: self.up.clone(), already: BTreeMap::new(), cause };
+        let brought = bring(self.context, locked.tree(), self.supervisor.as_ref(), &self.side, step);
+        let activation = Activation::of(true, standing.live.clone(), Some(to.clone()), cause);
+        let activation = match brought {
+            Ok(_) => {
+                self.conclude(locked, seq, Outcome::Done, None);
+                activation
+            }
+            Err(setback) => self.failed(locked, seq, from, setback, activation),
+        };
+        self.context.tell(locked);
+        Ok(activation)
+    }
+
+    fn conclude(&self, locked: &mut LockedTree<'_>, seq: Option<u64>, outcome: Outcome, note: Option<String>) {
+        match seq {
+            Some(seq) => locked.confirmed(seq, outcome, self.started, note),
+            None if outcome == Outcome::Done => {
+                let (owed, settled) = (BTreeSet::new(), self.up.clone());
+                locked.programs_changed(crate::operation::Programs { owed, settled });
+            }
+            None => {}
+        }
+    }
+
+    /// It did not come up: goes back to `from` or stays, and says which.
+    fn failed(
+        &self,
+        locked: &mut LockedTree<'_>,
+        seq: Option<u64>,
+        from: Option<ReleaseId>,
+        setback: Setback,
+        activation: Activation,
+    ) -> Activation {
+        let to = self.wanted.to;
+        let message = format!("release {to} did not come up: {}", setback.why);
+        let hint = setback.hint.clone();
+        let target = match (self.side.settings.activate.on_failure, from, seq) {
+            (OnFailure::Stay, ..) => Err("as on_failure = \"stay\" says".to_owned()),
+            (OnFailure::Rollback, Some(from), Some(seq)) => match locked.tree().activatable(&from) {
+                Ok(_) => Ok((from, seq)),
+                Err(error) => Err(format!("{from} cannot be gone back to: {error}")),
+            },
+            (OnFailure::Rollback, ..) => Err("nothing else was live before it".to_owned()),
+        };
+        let (rolled_back, ending) = match target {
+            Ok((from, seq)) => self.go_back(locked, seq, &from, setback),
+            Err(why) => {
+                self.conclude(locked, seq, Outcome::Unconfirmed, Some(setback.why));
+                (false, format!("{to} stays live: {why}"))
+            }
+        };
+        let message = format!("{message}\n{ending}");
+        let hint = hint.or_else(|| Some("`releasectl status` and `releasectl history` show what is live".to_owned()));
+        let unconfirmed = Some(Unconfirmed { message, hint });
+        Activation { confirmed: false, rolled_back, unconfirmed, ..activation }
+    }
+
+    /// Makes `from` live again and brings its programs up. Says what came of it.
+    fn go_back(&self, locked: &mut LockedTree<'_>, seq: u64, from: &ReleaseId, setback: Setback) -> (bool, String) {
+        let (context, to) = (self.context, self.wanted.to);
+        context.stages.warn(&format!("release {to} did not come up; going back to {from}"));
+        let mut wanted = self.up.clone();
+        wanted.extend(setback.up);
+        let first = setback.why.lines().next().unwrap_or_default();
+        let flip = Flip {
+            programs: Following::Up(wanted.clone()),
+            bad: Some(format!("it did not come up: {first}")),
+            ..Flip::of(Operation::Rollback, Some(from.clone()), &format!("{to} did not come up"))
+        };
+        let started = Instant::now();
+        let flipped = match locked.flip(flip) {
+            Ok(flipped) => flipped,
+            Err(error) => {
+                self.conclude(locked, Some(seq), Outcome::Unconfirmed, Some(setback.why));
+                return (false, format!("{to} stays live: {from} could not be made live again: {error}"));
+            }
+        };
+        self.conclude(locked, Some(seq), Outcome::Returned, Some(setback.why.clone()));
+        let ending = match self.bring_back(locked.tree(), from, wanted, setback.pids) {
+            Ok(()) => {
+                locked.confirmed(flipped.seq, Outcome::Done, started, None);
+                format!("release {from} is live again, and came up")
+            }
+            Err(why) => {
+                locked.confirmed(flipped.seq, Outcome::Unconfirmed, started, Some(why.clone()));
+                format!("release {from} is live again, but it did not come up either: {why}")
+            }
+        };
+        let news = News { operation: self.wanted.cause, from: Some(to), to: Some(from), error: Some(&setback.why) };
+        hooks::tell(context, locked.tree(), Turn::Rollback, news);
+        (true, ending)
+    }
+
+    fn bring_back(
+        &self,
+        tree: &Tree,
+        from: &ReleaseId,
+        wanted: BTreeSet<String>,
+        already: BTreeMap<String, i32>,
+    ) -> Result<(), String> {
+        let side = Side::of(self.context, tree, from).map_err(|error| error.message)?;
+        let mut before = self.before.clone();
+        together(&mut before, self.side.declared.clone());
+        let step = Step { before: &before, wanted, already, cause: "rollback" };
+        bring(self.context, tree, self.supervisor.as_ref(), &side, step).map(drop).map_err(|setback| setback.why)
+    }
+}
