@@ -57,9 +57,8 @@ fn activation(seq: u64, to: &ReleaseId) -> String {
     let at = Timestamp::parse("2026-11-22_23.40").unwrap();
     let newest: u64 = to.as_str()[1..].parse().unwrap();
     let chain: Chain = (0..=newest).rev().map(|n| format!("R{n}").parse::<ReleaseId>().unwrap()).collect();
-    let (by, to, from) = ("tester".to_owned(), Some(to.clone()), format!("R{}", newest - 1).parse().ok());
-    let begin =
-        Begin { operation: Operation::Activate, by, from, to, chain: Some(chain), releases: vec![], cause: None };
+    let (to, from, chain) = (Some(to.clone()), format!("R{}", newest - 1).parse().ok(), Some(chain));
+    let begin = Begin { from, to, chain, ..Begin::of(Operation::Activate, "tester") };
     let begin = Record { seq, at, event: Event::Begin(begin) };
     let done = Event::Done(Done { of: seq, outcome: Outcome::Done, seconds: 0.01, note: None });
     let done = Record { seq: seq + 1, at, event: done };
