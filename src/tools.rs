@@ -230,8 +230,9 @@ impl Program {
 
     fn label(&self) -> String {
         let name = Path::new(&self.file).file_name().unwrap_or(&self.file).to_string_lossy().into_owned();
-        let verb =
-            self.arguments.iter().find(|a| a.to_str().is_some_and(|a| a.starts_with(|c: char| c.is_alphabetic())));
+        // An option's value, as in `-c key=value`, is no verb.
+        let is_verb = |a: &str| a.starts_with(|c: char| c.is_alphabetic()) && !a.contains('=');
+        let verb = self.arguments.iter().find(|a| a.to_str().is_some_and(is_verb));
         verb.map_or(name.clone(), |verb| format!("{name} {}", verb.to_string_lossy()))
     }
 
