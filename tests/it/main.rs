@@ -3,5 +3,7 @@
 mod activate;
 mod create;
 mod flip;
+mod git_source;
 mod locks;
 mod sandbox;
+mod tar_source;
