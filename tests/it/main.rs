@@ -5,5 +5,6 @@ mod create;
 mod flip;
 mod git_source;
 mod locks;
+mod real_source;
 mod sandbox;
 mod tar_source;
