@@ -8,6 +8,7 @@ mod watch;
 pub use watch::Streaming;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -283,16 +284,15 @@ impl Program {
     fn label(&self) -> String {
         let name = Path::new(&self.file).file_name().unwrap_or(&self.file).to_string_lossy().into_owned();
         let words: Vec<_> = self.arguments.iter().map(|word| word.to_string_lossy()).collect();
-        if let [dash, command, ..] = &words[..]
-            && dash == "-c"
-        {
+        if let ("sh", [_, command, ..]) = (name.as_str(), &words[..]) {
             let line = command.lines().next().unwrap_or_default();
             let short: String = line.chars().take(LABEL).collect();
             let more = if short.len() < command.len() { " …" } else { "" };
             return format!("`{short}{more}`");
         }
-        let verb = words.iter().find(|word| word.starts_with(|c: char| c.is_alphabetic()));
-        verb.map_or(name.clone(), |verb| format!("{name} {verb}"))
+        // An option's value, as in `-c key=value`, is no verb.
+        let is_verb = |word: &&Cow<'_, str>| word.starts_with(|c: char| c.is_alphabetic()) && !word.contains('=');
+        words.iter().find(is_verb).map_or(name.clone(), |verb| format!("{name} {verb}"))
     }
 
     #[expect(clippy::disallowed_methods, reason = "the one home of Command::new")]

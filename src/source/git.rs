@@ -1,7 +1,7 @@
 //! Commits: found, fetched into a mirror, checked out as `git archive` gives them, submodules each from a mirror of their
 //! own.
 
-use super::mirror::Mirror;
+use super::mirror::{FETCHED, Mirror};
 use super::{Result, Site, SourceError, tar};
 use crate::directory::{Dir, kind};
 use crate::stage::Stages;
@@ -55,7 +55,7 @@ fn find(mirror: &Mirror<'_>, location: &str, reference: Option<&str>, stages: &d
     }
     // Something that is no branch or tag: `refs/pull/1/head`, or a commit no ref leads to.
     let wanted = reference.ok_or_else(|| SourceError::no_ref(location, None))?;
-    let fetched = mirror.fetch_one(wanted).ok().and_then(|()| mirror.resolve(Some("refs/releasectl/wanted")));
+    let fetched = mirror.fetch_one(wanted).ok().and_then(|()| mirror.resolve(Some(FETCHED)));
     fetched.ok_or_else(|| SourceError::no_ref(location, reference))
 }
 

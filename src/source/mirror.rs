@@ -11,10 +11,8 @@ use std::time::{Duration, Instant};
 
 /// The longest a fetch by another process is waited for.
 const PATIENCE: Duration = Duration::from_secs(1800);
-/// Where a mirror keeps the HEAD of what it mirrors …
-const HEAD: &str = "refs/releasectl/HEAD";
-/// … and how it gets there.
-const FETCH_HEAD: &str = "+HEAD:refs/releasectl/HEAD";
+/// Where git leaves the first thing a fetch asked for. A ref of our own would show in what `export-subst` writes.
+pub(super) const FETCHED: &str = "FETCH_HEAD";
 
 /// A mirror, ours alone while this lives.
 #[derive(Debug)]
@@ -61,17 +59,19 @@ impl<'a> Mirror<'a> {
         } else {
             &["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"]
         };
-        let fetched = self.fetch(refs.iter().copied().chain([FETCH_HEAD])).or_else(|error| {
+        let fetched = self.fetch(["HEAD"].iter().chain(refs).copied()).or_else(|error| {
             // A repository whose HEAD leads nowhere has branches all the same.
-            self.fetch(refs.iter().copied()).map_err(|_| error)
+            self.fetch(refs.iter().copied()).map_err(|_| error)?;
+            Ok(self.dir.unlink(FETCHED).map(drop)?)
         });
         stages.end();
         fetched
     }
 
-    /// Brings one ref or commit by its full name.
+    /// Brings one ref or commit by its full name; [`FETCHED`] names it then.
     pub(super) fn fetch_one(&self, reference: &str) -> Result<()> {
-        self.fetch([format!("+{reference}:refs/releasectl/wanted").as_str()])
+        // The colon with nothing behind it: to no ref here, whatever `reference` says.
+        self.fetch([format!("+{reference}:").as_str()])
     }
 
     fn fetch<'r>(&self, refs: impl IntoIterator<Item = &'r str>) -> Result<()> {
@@ -82,10 +82,10 @@ impl<'a> Mirror<'a> {
         Ok(program.capture().map(drop)?)
     }
 
-    /// The commit that `reference` names in this mirror; `None` if it names none.
+    /// The commit that `reference` names in this mirror, HEAD after an update only; `None` if it names none.
     pub(super) fn resolve(&self, reference: Option<&str>) -> Option<String> {
         let wanted = match reference {
-            None | Some("HEAD" | "@") => HEAD.to_owned(),
+            None | Some("HEAD" | "@") => FETCHED.to_owned(),
             Some(other) => other.to_owned(),
         };
         let verb = ["rev-parse", "--verify", "--quiet", "--end-of-options"];

@@ -200,7 +200,10 @@ impl<'a> Unpacking<'a> {
             EntryType::Symlink => {
                 let target = link_target(entry, name)?;
                 if stranger && leads_out(&path, &target) {
-                    return Err(refuse(name, format!("it links to {}, outside the release", target.display())));
+                    return Err(refuse(
+                        name,
+                        format!("it links to {}, which could lead out of the release", target.display()),
+                    ));
                 }
                 parent.symlink(&base, target.as_os_str()).map_err(|error| taken(name, error))?;
                 parent.set_mtime(&base, time, 0)?;
@@ -297,18 +300,13 @@ fn plain_path(name: &Path) -> std::result::Result<Option<PathBuf>, String> {
     Ok((!plain.as_os_str().is_empty()).then_some(plain))
 }
 
-/// Whether a link at `path` with this target leads out of the release, taken word for word.
+/// Whether a link at `path` with this target could lead out of the release. Its way up must come first: behind a name
+/// that may be a link itself, `..` leads to nobody knows where.
 fn leads_out(path: &Path, target: &Path) -> bool {
-    let mut depth = path.components().count() - 1;
-    for part in target.components() {
-        match part {
-            Component::Normal(_) => depth += 1,
-            Component::CurDir => {}
-            Component::ParentDir if depth > 0 => depth -= 1,
-            _ => return true,
-        }
-    }
-    false
+    let parts = target.components().filter(|part| *part != Component::CurDir);
+    let rest: Vec<_> = parts.skip_while(|part| *part == Component::ParentDir).collect();
+    let up = target.components().filter(|part| *part == Component::ParentDir).count();
+    up > path.components().count() - 1 || rest.iter().any(|part| !matches!(part, Component::Normal(_)))
 }
 
 fn link_target(entry: &Entry<'_, Watched<'_>>, name: &Path) -> Result<PathBuf> {

@@ -1,0 +1,174 @@
+//! Releases from git repositories of every kind, at every kind of ref.
+
+use crate::sandbox::Sandbox;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A tree and a repository of three commits: `one` with the tag v1, `two` on the branch `side`, `three` on master.
+struct Bench {
+    tree: Sandbox,
+    repository: PathBuf,
+    one: String,
+    two: String,
+    three: String,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let tree = Sandbox::laid_out();
+        let repository = tree.repository("app");
+        let one = tree.git(&repository, &["rev-parse", "HEAD"]);
+        tree.git(&repository, &["tag", "--annotate", "v1", "--message", "v1"]);
+        let commit = |word: &str| {
+            fs::write(repository.join("version"), format!("{word}\n")).unwrap();
+            tree.commit(&repository, word)
+        };
+        tree.git(&repository, &["checkout", "--quiet", "-b", "side"]);
+        let two = commit("2");
+        tree.git(&repository, &["checkout", "--quiet", "master"]);
+        let three = commit("3");
+        Self { tree, repository, one, two, three }
+    }
+
+    /// Builds a release from `source`, which must give `commit`.
+    #[track_caller]
+    fn gives(&self, source: &Path, reference: Option<&str>, commit: &str) {
+        let mut words = vec!["create", source.to_str().unwrap()];
+        words.extend(reference.iter().flat_map(|reference| ["--ref", reference]));
+        let document = self.tree.json(&words);
+        let release = &document["release"];
+        assert_eq!(release["revision"], commit, "{source:?} {reference:?}: {document}");
+        let number = [&self.one, &self.two, &self.three].iter().position(|hash| *hash == commit).unwrap() + 1;
+        let version = Path::new(release["path"].as_str().unwrap()).join("version");
+        assert_eq!(fs::read_to_string(version).unwrap(), format!("{number}\n"));
+        assert_eq!(release["ref"].as_str(), reference);
+    }
+}
+
+#[test]
+fn a_ref_is_a_branch_a_tag_a_hash_or_any_other_name_git_knows() {
+    let bench = Bench::new();
+    let (source, git) = (&bench.repository, |words: &[&str]| bench.tree.git(&bench.repository, words));
+    bench.gives(source, None, &bench.three);
+    for name in ["HEAD", "master", "refs/heads/master", "heads/master"] {
+        bench.gives(source, Some(name), &bench.three);
+    }
+    bench.gives(source, Some("side"), &bench.two);
+    for name in ["v1", "refs/tags/v1", "master~1"] {
+        bench.gives(source, Some(name), &bench.one);
+    }
+    for hash in [&bench.one, &bench.two, &bench.three] {
+        bench.gives(source, Some(hash), hash);
+        bench.gives(source, Some(&hash[..9]), hash);
+    }
+    git(&["update-ref", "refs/pull/1/head", &bench.two]);
+    bench.gives(source, Some("refs/pull/1/head"), &bench.two);
+    git(&["checkout", "--quiet", "--detach", &bench.one]);
+    bench.gives(source, None, &bench.one);
+}
+
+#[test]
+fn a_ref_that_no_clone_would_bring_is_fetched_by_its_full_name() {
+    let bench = Bench::new();
+    bench.tree.git(&bench.repository, &["update-ref", "refs/pull/1/head", &bench.two]);
+    bench.tree.git(&bench.repository, &["branch", "--quiet", "-D", "side"]);
+    let url = PathBuf::from(format!("file://{}", bench.repository.display()));
+    bench.gives(&url, Some("refs/pull/1/head"), &bench.two);
+    bench.gives(&url, None, &bench.three);
+    bench.gives(&url, Some("v1"), &bench.one);
+    bench.gives(&url, Some(&bench.one[..8]), &bench.one);
+}
+
+#[test]
+fn a_second_create_sees_what_was_committed_meanwhile() {
+    let bench = Bench::new();
+    bench.gives(&bench.repository, None, &bench.three);
+    fs::write(bench.repository.join("version"), "4\n").unwrap();
+    let four = bench.tree.commit(&bench.repository, "four");
+    let document = bench.tree.json(&["create", bench.repository.to_str().unwrap()]);
+    assert_eq!(document["release"]["revision"], four);
+    // A branch that was moved back and one that is gone are no longer what they were.
+    bench.tree.git(&bench.repository, &["reset", "--quiet", "--hard", &bench.one]);
+    bench.tree.git(&bench.repository, &["branch", "--quiet", "-D", "side"]);
+    bench.gives(&bench.repository, Some("master"), &bench.one);
+    bench.tree.refused(&["create", bench.repository.to_str().unwrap(), "--ref", "side"]);
+}
+
+#[test]
+fn only_what_is_committed_comes_into_a_release() {
+    let bench = Bench::new();
+    fs::write(bench.repository.join("version"), "dirty\n").unwrap();
+    fs::write(bench.repository.join("untracked"), "").unwrap();
+    bench.gives(&bench.repository, None, &bench.three);
+    // As a directory it is what it is, but for git's own records being there too.
+    let source = bench.repository.to_str().unwrap();
+    bench.tree.done(&["create", source, "--as", "dir", "--id", "dirty"]);
+    let release = bench.tree.release("dirty");
+    assert_eq!(fs::read_to_string(release.join("version")).unwrap(), "dirty\n");
+    assert!(release.join("untracked").exists());
+    assert_eq!(bench.tree.json(&["show", "dirty"])["release"]["revision"], serde_json::Value::Null);
+}
+
+#[test]
+fn a_source_may_be_bare_shallow_or_a_work_tree_of_another() {
+    let bench = Bench::new();
+    let (tree, source) = (&bench.tree, bench.repository.to_str().unwrap());
+    let beside = tree.beside("");
+    tree.git(&beside, &["clone", "--quiet", "--bare", source, "bare.git"]);
+    bench.gives(&tree.beside("bare.git"), Some("side"), &bench.two);
+    tree.git(&beside, &["clone", "--quiet", "--depth", "1", &format!("file://{source}"), "shallow"]);
+    bench.gives(&tree.beside("shallow"), None, &bench.three);
+    tree.git(&bench.repository, &["worktree", "add", "--quiet", "--detach", "../linked", &bench.two]);
+    bench.gives(&tree.beside("linked"), None, &bench.two);
+    // A directory below a repository is a directory.
+    let inner = bench.repository.join("inner");
+    fs::create_dir(&inner).unwrap();
+    let document = tree.json(&["create", inner.to_str().unwrap()]);
+    assert_eq!(document["release"]["revision"], serde_json::Value::Null);
+}
+
+#[test]
+fn a_ref_that_is_not_there_leaves_nothing_behind() {
+    let bench = Bench::new();
+    let source = bench.repository.to_str().unwrap();
+    let (states, history) = (bench.tree.states(), bench.tree.history());
+    let unknown = "0123456789012345678901234567890123456789";
+    for name in ["no-such-branch", unknown, "", "-x", "--upload-pack=touch x", "a b", "v1^{tree}", "master:version"] {
+        let said = bench.tree.ends(3, &["create", source, &format!("--ref={name}")]).stderr;
+        assert!(said.contains("error: ") && said.contains("hint: "), "{said}");
+        assert_eq!((bench.tree.states(), bench.tree.history()), (states.clone(), history.clone()), "{name:?}");
+    }
+}
+
+#[test]
+fn a_repository_without_a_commit_is_refused() {
+    let tree = Sandbox::laid_out();
+    tree.git(&tree.beside(""), &["init", "--quiet", "empty"]);
+    tree.git(&tree.beside(""), &["init", "--quiet", "--bare", "empty.git"]);
+    for name in ["empty", "empty.git"] {
+        let said = tree.refused(&["create", tree.beside(name).to_str().unwrap()]);
+        assert!(said.contains("commit"), "{said}");
+    }
+    assert!(tree.states().is_empty());
+}
+
+#[test]
+fn a_repository_that_is_damaged_fails_with_gits_own_words() {
+    let bench = Bench::new();
+    let blob = bench.tree.git(&bench.repository, &["rev-parse", "HEAD:version"]);
+    fs::remove_file(bench.repository.join(".git/objects").join(&blob[..2]).join(&blob[2..])).unwrap();
+    let said = bench.tree.ends(1, &["create", bench.repository.to_str().unwrap()]).stderr;
+    assert!(said.contains("git fetch failed") && said.contains("fatal: "), "{said}");
+}
+
+#[test]
+fn what_surrounds_the_call_does_not_change_what_is_built() {
+    let bench = Bench::new();
+    let other = bench.tree.repository("other");
+    let mut command = bench.tree.command(&["create", bench.repository.to_str().unwrap(), "--id", "A"]);
+    command.env("GIT_DIR", other.join(".git")).env("GIT_WORK_TREE", &other).env("GIT_INDEX_FILE", other.join("x"));
+    command.env("GIT_CONFIG_COUNT", "1").env("GIT_CONFIG_KEY_0", "core.bare").env("GIT_CONFIG_VALUE_0", "nonsense");
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(bench.tree.json(&["show", "A"])["release"]["revision"], bench.three);
+}
