@@ -126,7 +126,7 @@ fn locate(wanted: &Wanted) -> Result<(Option<String>, Option<PathBuf>), ConfigEr
         (None, None) if wanted.root.is_some() => Ok((None, None)),
         (None, None) => {
             let mut names: Vec<String> = configured().iter().filter_map(|file| stem(file)).collect();
-            names.sort();
+            names.sort_unstable();
             match <[String; 1]>::try_from(names) {
                 Ok([name]) => {
                     let file = Path::new(DIRECTORY).join(format!("{name}.toml"));

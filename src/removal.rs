@@ -173,10 +173,9 @@ impl<'a> Sweep<'a> {
     fn finish(self, parent: &Dir, name: &OsStr) -> Removed {
         let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
         let mut removed = self.removed.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let mut shared = state.shared;
-        shared.sort_by_key(|path| std::cmp::Reverse(path.components().count()));
         let mut gone = self.entries.into_inner();
-        for path in shared {
+        // Each was shared while its parent was emptied, so the later ones are never above the earlier.
+        for path in state.shared.into_iter().rev() {
             let (Some(above), Some(last)) = (path.parent(), path.file_name()) else { continue };
             let result = self.root.open_below(above).and_then(|dir| mended(&dir, || dir.remove_dir(last)));
             gone += count(result, &mut removed);

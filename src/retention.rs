@@ -179,9 +179,16 @@ fn causes(fact: &Facts) -> Vec<Reason> {
 
 /// The names of the newest `keep` good releases. Failed and bad ones do not count.
 fn newest_good(facts: &[Facts], keep: usize) -> Vec<&str> {
-    let mut good: Vec<&Facts> = facts.iter().filter(|f| matches!(f.release, Some((_, State::Ready)))).collect();
-    good.sort_by_key(|fact| std::cmp::Reverse(fact.sequence));
-    good.into_iter().take(keep).map(|fact| fact.name.as_str()).collect()
+    let good = oldest_first(facts).into_iter().rev().map(|at| &facts[at]);
+    let good = good.filter(|fact| matches!(fact.release, Some((_, State::Ready))));
+    good.take(keep).map(|fact| fact.name.as_str()).collect()
+}
+
+/// The places of `facts` in the journal's order.
+fn oldest_first(facts: &[Facts]) -> Vec<usize> {
+    let mut places: Vec<usize> = (0..facts.len()).collect();
+    places.sort_unstable_by_key(|at| (facts[*at].sequence, *at));
+    places
 }
 
 fn is_recent(fact: &Facts, keep_for: Option<Duration>, now: Option<Timestamp>) -> bool {
@@ -196,12 +203,13 @@ fn is_recent(fact: &Facts, keep_for: Option<Duration>, now: Option<Timestamp>) -
 fn free_more(facts: &[Facts], verdicts: &mut [Verdict], wanted: u64) {
     let going = facts.iter().zip(verdicts.iter()).filter(|(_, verdict)| verdict.remove);
     let mut freed: u64 = going.map(|(fact, _)| fact.bytes).sum();
-    let mut spare: Vec<(&Facts, &mut Verdict)> = facts.iter().zip(verdicts).collect();
-    spare.retain(|(_, verdict)| verdict.reasons == [Reason::AmongNewest]);
-    spare.sort_by_key(|(fact, _)| fact.sequence);
-    for (fact, verdict) in spare {
+    for at in oldest_first(facts) {
+        let (fact, verdict) = (&facts[at], &mut verdicts[at]);
         if freed >= wanted {
             return;
+        }
+        if verdict.reasons != [Reason::AmongNewest] {
+            continue;
         }
         verdict.remove = true;
         verdict.reasons = causes(fact);

@@ -119,11 +119,12 @@ impl Tools {
         let harmless = |name: &OsStr| {
             name.to_str().is_some_and(|n| HANDED_ON.contains(&n) || n.starts_with("LC_") || (n == "PATH" && !root))
         };
-        let mut environment: BTreeMap<_, _> = environment.filter(|(name, _)| harmless(name)).collect();
-        let inherited = environment.remove(OsStr::new("PATH")).unwrap_or_else(|| ROOT_PATH.into());
+        let mut kept = BTreeMap::new();
+        kept.extend(environment.filter(|(name, _)| harmless(name)));
+        let inherited = kept.remove(OsStr::new("PATH")).unwrap_or_else(|| ROOT_PATH.into());
         let absolute = std::env::split_paths(&inherited).filter(|dir| dir.is_absolute());
-        environment.insert("PATH".into(), std::env::join_paths(absolute).unwrap_or_else(|_| ROOT_PATH.into()));
-        Self { environment }
+        kept.insert("PATH".into(), std::env::join_paths(absolute).unwrap_or_else(|_| ROOT_PATH.into()));
+        Self { environment: kept }
     }
 
     /// The same, for programs that run as the user `name` with that home.

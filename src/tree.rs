@@ -285,7 +285,7 @@ impl Tree {
         for name in self.releases.names()? {
             entries.extend(self.entry(&name)?);
         }
-        entries.sort_by(|a, b| order(a).cmp(&order(b)).then_with(|| a.name.cmp(&b.name)));
+        entries.sort_unstable_by(|a, b| order(a).cmp(&order(b)).then_with(|| a.name.cmp(&b.name)));
         Ok(entries)
     }
 

@@ -67,7 +67,8 @@ fn releases_of(process: &Path, command: &[u8], prefix: &[u8]) -> BTreeSet<Releas
     let open = std::fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
     let open = open.filter_map(|fd| std::fs::read_link(fd.path()).ok());
     let paths = ["cwd", "root"].into_iter().filter_map(link).chain(open);
-    let mut found: BTreeSet<ReleaseId> = paths.filter_map(|path| release_at(&path, prefix)).collect();
+    let mut found = BTreeSet::new();
+    found.extend(paths.filter_map(|path| release_at(&path, prefix)));
     found.extend(mentioned(command, prefix));
     found.extend(mentioned(&std::fs::read(process.join("maps")).unwrap_or_default(), prefix));
     found
@@ -79,10 +80,10 @@ fn release_at(path: &Path, prefix: &[u8]) -> Option<ReleaseId> {
 }
 
 /// Every release whose path stands somewhere in `text`.
-fn mentioned(text: &[u8], prefix: &[u8]) -> BTreeSet<ReleaseId> {
+fn mentioned(text: &[u8], prefix: &[u8]) -> impl Iterator<Item = ReleaseId> {
     let first = prefix.len();
-    let starts = text.windows(first).enumerate().filter(|(_, window)| *window == prefix);
-    starts.filter_map(|(at, _)| id_at(&text[at + first..])).collect()
+    let starts = text.windows(first).enumerate().filter(move |(_, window)| *window == prefix);
+    starts.filter_map(move |(at, _)| id_at(&text[at + first..]))
 }
 
 fn id_at(rest: &[u8]) -> Option<ReleaseId> {

@@ -11,7 +11,7 @@ use crate::standing::Standing;
 use crate::tree::{Entry, Found, Tree};
 use crate::usage::Usage;
 use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// One release.
@@ -54,7 +54,7 @@ pub struct Surroundings<'a> {
     live: Option<ReleaseId>,
     previous: Option<ReleaseId>,
     activated: BTreeMap<ReleaseId, Timestamp>,
-    held: BTreeSet<u64>,
+    held: Vec<u64>,
 }
 
 impl<'a> Surroundings<'a> {

@@ -50,7 +50,7 @@ pub fn run(context: &Context, target: &Target) -> Result<Outcome> {
             Err(error) => context.stages.warn(&format!("contents were not compared: {error}")),
         }
     }
-    difference.changed.sort();
+    difference.changed.sort_unstable();
     difference.changed.dedup();
     difference.changed.retain(|path| !difference.missing.contains(path));
     Ok(Outcome::Verify(Verified { release: id, difference, contents }))

@@ -8,7 +8,6 @@ use crate::release::{ReleaseId, State};
 use crate::retention::Facts;
 use crate::standing::{self, Standing};
 use crate::usage::Usage;
-use std::collections::BTreeSet;
 use std::ffi::OsString;
 
 impl Tree {
@@ -21,7 +20,7 @@ impl Tree {
 
     /// The facts as a look shows them, without any lock; what is leased is what the kernel tells.
     pub fn facts(&self, standing: &Standing, usage: &Usage) -> Result<Vec<Facts>> {
-        let held: BTreeSet<u64> = all_holders().into_iter().map(|(_, inode)| inode).collect();
+        let held: Vec<u64> = all_holders().into_iter().map(|(_, inode)| inode).collect();
         self.gather(standing, usage, &|entry| held.contains(&entry.identity.inode))
     }
 

@@ -81,7 +81,7 @@ impl LockedTree<'_> {
                 found.push(id);
             }
         }
-        found.sort();
+        found.sort_unstable();
         if found.is_empty() {
             return Ok(found);
         }
