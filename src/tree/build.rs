@@ -3,7 +3,7 @@
 use super::locked::with_room;
 use super::{LockedTree, Result, Tree, TreeError, inventory};
 use crate::clock::Timestamp;
-use crate::directory::{Dir, Identity, PathError};
+use crate::directory::{Dir, Identity, PathError, kind};
 use crate::layout::{BUILD_LOG, INVENTORY, MANIFEST, STATE};
 use crate::lock::{Lease, LockError};
 use crate::operation::{Begin, Operation, Outcome};
@@ -12,6 +12,7 @@ use crate::release::{Manifest, Origin, ReleaseId, StepRecord};
 use crate::removal;
 use crate::sealed::seal;
 use crate::transfer::copy_tree;
+use nix::sys::stat::SFlag;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::path::Path;
@@ -190,8 +191,11 @@ impl Build {
 
     /// Removes everything a former attempt left, but for our own records and pins.
     pub fn empty(&self) -> Result<()> {
-        for name in self.dir.names()? {
-            if inventory::is_code(&name) {
+        for name in self.dir.names()?.into_iter().filter(|name| inventory::is_code(name)) {
+            let directory = self.dir.stat(&name)?.is_some_and(|stat| kind(&stat) == SFlag::S_IFDIR);
+            if !directory {
+                self.dir.unlink(&name)?;
+            } else {
                 let removed = removal::delete(&self.dir, &name, &|_| {});
                 if let Some(error) = removed.left.into_iter().next() {
                     return Err(error.into());
