@@ -6,12 +6,14 @@
 mod activate;
 mod clean;
 mod code;
+mod django;
 mod exec;
 mod hostile_tar;
 mod hotfix;
 mod lab;
 mod packages;
 mod pins;
+mod python_env;
 mod recipe_errors;
 mod resume;
 mod retention;
