@@ -71,7 +71,7 @@ pub(super) fn build(context: &Context, tree: &Tree, wanted: &Create, cause: &str
         return Err(TreeError::Exists(id.clone()).into());
     }
     preflight(tree)?;
-    let source = source_of(context, wanted, resumed.as_ref().map(|manifest| &manifest.origin))?;
+    let source = source_of(context, wanted, resumed.as_ref())?;
     let (ready, origin) = prepare(context, tree, &source, resumed.as_ref())?;
     let mut locked = context.lock_briefly(tree)?;
     let build = match &resumed {
@@ -85,6 +85,10 @@ pub(super) fn build(context: &Context, tree: &Tree, wanted: &Create, cause: &str
     context.tell(&mut locked);
     drop(locked);
     let mut build = build?;
+    if build.manifest.origin.revision != origin.revision {
+        // What was done was done to other code.
+        build.forget(|_| true)?;
+    }
     build.manifest.origin = origin;
     let outcome = assemble::run(context, tree, &mut build, &ready, wanted.manner);
     conclude(context, tree, &mut build, outcome)?;
@@ -104,12 +108,16 @@ fn unfinished(tree: &Tree, resume: &Resume) -> Result<Manifest> {
 }
 
 /// Where the code comes from: the command line, the release that is resumed, or the configuration.
-fn source_of(context: &Context, wanted: &Create, resumed: Option<&Origin>) -> Result<Source> {
+fn source_of(context: &Context, wanted: &Create, resumed: Option<&Manifest>) -> Result<Source> {
     if let Some(text) = &wanted.source {
         return Ok(Source::recognise(text, wanted.reference.clone(), wanted.kind)?);
     }
-    if let Some(origin) = resumed {
-        if origin.location == "-" {
+    if let Some(manifest) = resumed {
+        let origin = &manifest.origin;
+        if origin.location == "-" && manifest.has_done("source") {
+            // It is there, and not read again unless somebody has damaged it since.
+            return Ok(Source::Stdin);
+        } else if origin.location == "-" {
             return Err(Error::refused("its code came from standard input, which is gone")
                 .hint("hand it in again: `create - --resume`"));
         }

@@ -157,6 +157,7 @@ impl<'a> Unpacking<'a> {
         for (count, entry) in entries.enumerate() {
             let mut entry = entry.map_err(|cause| refuse(&last, format!("what follows it is damaged: {cause}")))?;
             last = PathBuf::from(OsStr::from_bytes(&entry.path_bytes()));
+            check_extensions(&mut entry, &last)?;
             self.member(&mut entry, &last)?;
             if self.written > BOMB_SIZE && self.maker == Maker::Stranger && self.written / BOMB_RATIO > read() {
                 return Err(refuse(&last, "it unpacks to far more than any code: a bomb"));
@@ -281,6 +282,19 @@ impl<'a> Unpacking<'a> {
         let into = self.parent_of(path, name)?;
         if from.hard_link_into(base, into, own)? { Ok(()) } else { Err(wrong("under a name that is taken")) }
     }
+}
+
+/// A record of an extended header that cannot be read (the reader takes a line for a record, whatever length it gives) is
+/// passed over in silence, and the member then gets a name or a size that is not its own. So is a sparse file's map.
+fn check_extensions(entry: &mut Entry<'_, Watched<'_>>, name: &Path) -> Result<()> {
+    let extensions = entry.pax_extensions().map_err(|cause| refuse(name, cause.to_string()))?;
+    for extension in extensions.into_iter().flatten() {
+        let extension = extension.map_err(|_| refuse(name, "its extended header is damaged, or holds a line break"))?;
+        if extension.key_bytes().starts_with(b"GNU.sparse.") {
+            return Err(refuse(name, "it is a sparse file; make the tar without --sparse"));
+        }
+    }
+    Ok(())
 }
 
 /// `a/b` of `./a//b/`; `None` for the release itself. Absolute names and `..` are errors.

@@ -140,7 +140,7 @@ fn change(tree: &Sandbox, at: &Path, number: usize) -> &'static str {
     match number {
         1 => {
             write("django/__init__.py", "VERSION = (5, 1, 5)\n");
-            fs::write(at.join("blob.bin"), (0..300_000_u32).map(|n| (n % 4099 * 31 >> 3) as u8).collect::<Vec<_>>())
+            fs::write(at.join("blob.bin"), (0..300_000_u32).map(|n| ((n % 4099 * 31) >> 3) as u8).collect::<Vec<_>>())
                 .unwrap();
             "edits"
         }

@@ -1,0 +1,128 @@
+//! python_env through the program: with uv and without, with no network at all, and never from what its hash disowns.
+
+use crate::code::{NOBODY, read};
+use crate::lab::as_root_or_left_out;
+use crate::packages::{uv, wheelhouse};
+use crate::sandbox::{Answer, Sandbox};
+use sha2::{Digest, Sha256};
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+
+const RECIPE: &str = "[python]\nwheelhouse = 'wheelhouse'\n";
+
+/// Code that asks for `six` with its hash, and has its wheel.
+fn pinned(tree: &Sandbox, version: &str) -> String {
+    let source = tree.code("code", RECIPE, &[("version", version)]);
+    let wheel = wheelhouse(&["six"], &tree.beside("code/wheelhouse")).remove(0);
+    let sum: String = Sha256::digest(fs::read(&wheel).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let named = wheel.file_name().unwrap().to_str().unwrap().split('-').nth(1).unwrap().to_owned();
+    fs::write(tree.beside("code/requirements.txt"), format!("six=={named} --hash=sha256:{sum}\n")).unwrap();
+    source
+}
+
+/// Runs the program without any network. Only root, or who may make a user namespace, can take it away.
+fn cut_off(tree: &Sandbox, arguments: &[&str]) -> Answer {
+    let mut command = tree.clean("unshare");
+    command.arg("--net").arg(crate::sandbox::PROGRAM).arg("--root").arg(tree.root()).args(arguments);
+    command.output().unwrap().into()
+}
+
+fn imports(tree: &Sandbox) {
+    let said = tree.done(&["exec", "--", "python", "-c", "import six; print(six.__file__)"]);
+    let environment = tree.release(&tree.live().unwrap()).join("python_env");
+    assert!(Path::new(said.trim()).starts_with(&environment), "{said}");
+}
+
+#[test]
+fn a_wheelhouse_and_right_hashes_need_no_network_and_a_wrong_hash_is_refused() {
+    if !as_root_or_left_out("a build with the network cut off") {
+        return;
+    }
+    let tree = Sandbox::new();
+    let source = pinned(&tree, "1");
+    let answer = cut_off(&tree, &["deploy", &source]);
+    assert_eq!(answer.code, 0, "{}", answer.stderr);
+    imports(&tree);
+    let live = tree.live();
+    let list = tree.beside("code/requirements.txt");
+    let wrong = read(&list).replace("sha256:", "sha256:0").chars().collect::<String>();
+    fs::write(&list, &wrong[..wrong.len() - 1]).unwrap();
+    let answer = cut_off(&tree, &["deploy", &source]);
+    assert_eq!(answer.code, 1, "{}", answer.stderr);
+    let said = answer.stderr.to_lowercase();
+    assert!(said.contains("hash") && said.contains("six"), "{}", answer.stderr);
+    assert_eq!(tree.live(), live);
+    imports(&tree);
+    tree.done(&["clean"]);
+    assert_eq!(tree.states().len(), 1);
+    // Without the wheel there is nothing to build from, and no way out.
+    fs::remove_dir_all(tree.beside("code/wheelhouse")).unwrap();
+    fs::write(tree.beside("code/releasectl.toml"), "").unwrap();
+    fs::write(&list, "six\nvine\n").unwrap();
+    assert_eq!(cut_off(&tree, &["deploy", &source]).code, 1);
+    assert_eq!(tree.live(), live);
+}
+
+#[test]
+fn an_offline_deploy_comes_through_a_pipe_with_all_it_needs() {
+    if !as_root_or_left_out("a deploy through a pipe with the network cut off") {
+        return;
+    }
+    let tree = Sandbox::new();
+    pinned(&tree, "1");
+    let script = format!(
+        "tar --create --directory=code . | unshare --net {} --root {} deploy -",
+        crate::sandbox::PROGRAM,
+        tree.root().display()
+    );
+    let output = tree.clean("bash").args(["-o", "pipefail", "-c", &script]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    imports(&tree);
+}
+
+#[test]
+fn uv_builds_if_it_is_there_and_pip_if_not() {
+    // A root run looks for programs in fixed places only: uv is found on an ordinary user's PATH.
+    for with_uv in [true, false] {
+        let tree = Sandbox::new();
+        let source = pinned(&tree, "1");
+        let mut path = std::ffi::OsString::from(if with_uv { uv().as_os_str() } else { "/usr/bin".as_ref() });
+        path.push(":/usr/bin:/bin");
+        fs::create_dir(tree.root()).unwrap();
+        let ordinary = |command: &mut Command| {
+            command.env("PATH", &path);
+            if crate::sandbox::is_root() {
+                command.uid(NOBODY).gid(NOBODY);
+            }
+            Answer::from(command.output().unwrap())
+        };
+        if crate::sandbox::is_root() {
+            tree.give_all_to_nobody();
+        }
+        for version in ["1", "2"] {
+            fs::write(tree.beside("code/version"), version).unwrap();
+            let answer = ordinary(&mut tree.command(&["deploy", &source]));
+            assert_eq!(answer.code, 0, "{}", answer.stderr);
+            imports(&tree);
+        }
+        let log =
+            fs::read_to_string(tree.release(&tree.states().into_keys().next().unwrap()).join(".releasectl/build.log"));
+        let log = log.unwrap();
+        let installer = if with_uv { "by Uv" } else { "by Pip" };
+        assert!(log.contains("Built") && log.contains(installer), "{log}");
+        assert!(tree.log().contains("Linked"), "the second is the first's: {}", tree.log());
+        tree.done(&["rollback"]);
+        imports(&tree);
+    }
+}
+
+#[test]
+fn no_python_builds_none() {
+    let tree = Sandbox::new();
+    let source = pinned(&tree, "1");
+    tree.done(&["deploy", "--no-python", &source]);
+    assert!(!tree.at("current/python_env").exists());
+    assert_eq!(read(tree.at("current/version")), "1");
+}

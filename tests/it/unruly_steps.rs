@@ -1,0 +1,196 @@
+//! Steps and hooks that do not behave: bounded, told, and nothing live is lost.
+
+use crate::code::{read, step};
+use crate::lab::eventually;
+use crate::sandbox::{PROGRAM, Sandbox};
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+
+/// A live release A, and a deploy of code whose one step runs `run`, with `more` on the step. Returns what it said.
+fn deploy_with(tree: &Sandbox, code: i32, run: &str, more: &str) -> String {
+    let source = tree.code("code", &(step("unruly", "prepare", run) + more), &[("version", "B")]);
+    let answer = tree.ends(code, &["deploy", &source]);
+    let live = tree.live().unwrap();
+    assert_eq!(live == "A", code != 0, "{}", answer.stderr);
+    assert!(tree.release("A").join("version").exists());
+    answer.stderr
+}
+
+fn is_alive(pid: &str) -> bool {
+    // A dead one that nobody has waited for yet does not count.
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+}
+
+#[test]
+fn a_step_that_hangs_is_ended_when_its_time_is_up() {
+    let tree = Sandbox::with_live(&["A"]);
+    let said = deploy_with(&tree, 1, "echo $$ >\"$place/pid\"\nsleep 1000 & wait\n", "timeout = '1s'\n");
+    assert!(said.contains("did not end within 1 s and was killed"), "{said}");
+    let pid = read(tree.beside("pid"));
+    eventually("its end", || !is_alive(&pid));
+    let history = tree.json(&["history"]).to_string();
+    assert!(history.contains("did not end within 1 s"), "{history}");
+}
+
+#[test]
+fn a_step_that_ignores_the_polite_signal_is_killed_with_its_children() {
+    let tree = Sandbox::with_live(&["A"]);
+    let run = "trap '' TERM HUP INT\necho $$ >\"$place/pid\"\n(trap '' TERM; exec sleep 1000) &\n\
+               echo $! >\"$place/child\"\nwhile :; do sleep 1; done\n";
+    let said = deploy_with(&tree, 1, run, "timeout = '1s'\n");
+    assert!(said.contains("did not end within 1 s"), "{said}");
+    for pid in ["pid", "child"].map(|name| read(tree.beside(name))) {
+        eventually("its end", || !is_alive(&pid));
+    }
+}
+
+#[test]
+fn a_daemon_that_a_step_leaves_is_told_holds_no_lock_and_delays_nobody() {
+    let tree = Sandbox::with_live(&["A"]);
+    let run = "cd /; sh -c 'echo $$ >\"$0/pid\"; read -r _ <\"$0/daemon\"' \"$place\" &\n";
+    nix::unistd::mkfifo(&tree.beside("daemon"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let said = deploy_with(&tree, 0, run, "");
+    let pid = read(tree.beside("pid"));
+    assert!(said.contains("left processes behind") && said.contains(&pid), "{said}");
+    assert!(is_alive(&pid), "it is left alone");
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+    let held: Vec<_> = descriptors.filter_map(|fd| fs::read_link(fd.path()).ok()).collect();
+    assert!(!held.iter().any(|path| path.starts_with(tree.root())), "{held:?}");
+    tree.done(&["rollback"]);
+    tree.done(&["deploy", tree.source("C").to_str().unwrap()]);
+    fs::write(tree.beside("daemon"), "\n").unwrap();
+    eventually("its end", || !is_alive(&pid));
+}
+
+#[test]
+fn a_step_that_prints_without_end_fills_neither_the_log_nor_the_memory() {
+    let tree = Sandbox::with_live(&["A"]);
+    // 128 MiB show it as well as a gigabyte would: the log takes sixteen.
+    let said = deploy_with(&tree, 0, "head -c 134217728 /dev/zero | tr '\\0' x\n", "");
+    assert!(said.contains("it prints more than 16 MiB; the rest is left out"));
+    let log = tree.at("current/.releasectl/build.log");
+    let size = log.metadata().unwrap().len();
+    assert!(size < 17 << 20, "{size}");
+    assert!(said.len() < 17 << 20);
+}
+
+#[test]
+fn a_step_that_reads_its_input_finds_nothing_there() {
+    let tree = Sandbox::with_live(&["A"]);
+    deploy_with(&tree, 0, "cat >input\ntest ! -t 0\n", "");
+    assert_eq!(read(tree.at("current/input")), "");
+}
+
+#[test]
+fn a_step_that_removes_its_own_release_loses_nothing_that_is_live() {
+    let tree = Sandbox::with_live(&["A"]);
+    let source = tree.code("code", &step("unruly", "prepare", "rm -rf \"$RELEASECTL_RELEASE_PATH\"\n"), &[]);
+    let answer = tree.run(&["deploy", &source]);
+    assert!([1, 3, 6].contains(&answer.code), "{}: {}", answer.code, answer.stderr);
+    assert!(answer.stderr.contains("error: "), "{}", answer.stderr);
+    assert_eq!(tree.live().as_deref(), Some("A"));
+    assert_eq!(tree.done(&["exec", "--", "cat", "version"]), "A");
+    tree.done(&["clean"]);
+    tree.done(&["deploy", tree.source("C").to_str().unwrap()]);
+}
+
+#[test]
+fn a_step_or_hook_that_changes_the_tree_itself_is_refused_at_once() {
+    let tree = Sandbox::with_live(&["A"]);
+    for words in ["deploy /tmp", "activate A", "rollback", "clean", "create /tmp", "remove A"] {
+        let run = format!("env -u RELEASECTL_ENV {PROGRAM} {words}; test $? = 3\n{PROGRAM} {words}; test $? = 3\n");
+        let said = deploy_with(&tree, 0, &run, "");
+        assert!(said.contains("from a step or hook of `deploy`"), "{words}: {said}");
+        tree.done(&["activate", "A"]);
+    }
+    let looks = format!("{PROGRAM} status\n{PROGRAM} list\n{PROGRAM} history\n");
+    deploy_with(&tree, 0, &looks, "");
+    let host = tree.host(&format!("[hooks]\non_start = '{PROGRAM} clean'\n"));
+    let before = tree.states();
+    let answer = tree.ends(1, &["--config", &host, "deploy", tree.source("C").to_str().unwrap()]);
+    assert!(answer.stderr.contains("from a step or hook"), "{}", answer.stderr);
+    assert_eq!(tree.states(), before);
+}
+
+/// A host's file whose hooks keep what they were told, each beside the tree under its name.
+fn telling_hooks(tree: &Sandbox) -> String {
+    let names = ["on_start", "on_success", "on_failure", "on_rollback"];
+    let hook = |name: &str| {
+        let to = tree.beside(name);
+        let to = to.display();
+        format!("{name} = 'cat >{to}; env | grep ^RELEASECTL_ | sort >{to}.env; pwd >{to}.pwd'\n")
+    };
+    tree.host(&format!("[hooks]\n{}", names.map(hook).concat()))
+}
+
+fn document(path: &Path) -> Value {
+    serde_json::from_str(&read(path)).unwrap()
+}
+
+#[test]
+fn every_hook_is_told_by_a_document_and_by_variables() {
+    let tree = Sandbox::with_live(&["A"]);
+    let host = telling_hooks(&tree);
+    tree.done(&["--config", &host, "deploy", tree.source("B").to_str().unwrap()]);
+    let new = tree.live().unwrap();
+    let start = document(&tree.beside("on_start"));
+    assert_eq!((&start["hook"], &start["operation"]), (&"on_start".into(), &"deploy".into()), "{start}");
+    assert_eq!((&start["from"], &start["to"], &start["error"]), (&"A".into(), &Value::Null, &Value::Null));
+    assert_eq!((&start["schema"], &start["env"]), (&1.into(), &"host".into()));
+    assert_eq!(start["root"], tree.root().to_str().unwrap());
+    let success = document(&tree.beside("on_success"));
+    assert_eq!((&success["from"], &success["to"]), (&"A".into(), &new.clone().into()), "{success}");
+    let variables = read(tree.beside("on_success.env"));
+    for line in [
+        format!("RELEASECTL_RELEASE={new}"),
+        format!("RELEASECTL_RELEASE_PATH={}", tree.release(&new).display()),
+        "RELEASECTL_PREVIOUS=A".to_owned(),
+        "RELEASECTL_OPERATION=deploy".to_owned(),
+        "RELEASECTL_ENV=host".to_owned(),
+        format!("RELEASECTL_ROOT={}", tree.root().display()),
+    ] {
+        assert!(variables.lines().any(|variable| variable == line), "{line}: {variables}");
+    }
+    assert_eq!(read(tree.beside("on_success.pwd")), tree.root().to_str().unwrap());
+    assert!(!tree.beside("on_failure").exists() && !tree.beside("on_rollback").exists());
+    tree.done(&["--config", &host, "rollback"]);
+    let rollback = document(&tree.beside("on_rollback"));
+    assert_eq!((&rollback["from"], &rollback["to"]), (&new.into(), &"A".into()), "{rollback}");
+    let source = tree.code("code", &step("fails", "prepare", "echo why; exit 9\n"), &[]);
+    tree.ends(1, &["--config", &host, "deploy", &source]);
+    let failure = document(&tree.beside("on_failure"));
+    assert!(failure["error"].as_str().unwrap().contains("step fails"), "{failure}");
+}
+
+#[test]
+fn a_first_hook_that_fails_stops_the_deploy_before_anything_and_the_others_stop_nothing() {
+    let tree = Sandbox::with_live(&["A"]);
+    let source = tree.source("B");
+    let before = (tree.states(), tree.live());
+    let host = tree.host("[hooks]\non_start = 'echo not today; exit 4'\n");
+    let answer = tree.ends(1, &["--config", &host, "deploy", source.to_str().unwrap()]);
+    assert!(answer.stderr.contains("hook on_start") && answer.stderr.contains("not today"), "{}", answer.stderr);
+    assert_eq!((tree.states(), tree.live()), before);
+    let host = tree.host("[hooks]\non_success = 'exit 4'\non_failure = 'exit 5'\non_rollback = 'kill -9 $$'\n");
+    let answer = tree.ends(0, &["--config", &host, "deploy", source.to_str().unwrap()]);
+    assert!(answer.stderr.contains("hook on_success"), "{}", answer.stderr);
+    let answer = tree.ends(0, &["--config", &host, "rollback"]);
+    assert!(answer.stderr.contains("hook on_rollback"), "{}", answer.stderr);
+    assert_eq!(tree.live(), before.1);
+}
+
+#[test]
+fn a_hook_that_leaves_a_daemon_or_does_not_read_delays_nobody() {
+    let tree = Sandbox::with_live(&["A"]);
+    nix::unistd::mkfifo(&tree.beside("daemon"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let place = tree.beside("");
+    let daemon = format!("cd {}; (echo x >pid; read -r _ <daemon; echo x >over) &", place.display());
+    let host = tree.host(&format!("[hooks]\non_start = '{daemon}'\non_success = 'exec <&-; true'\n"));
+    tree.ends(0, &["--config", &host, "deploy", tree.source("B").to_str().unwrap()]);
+    tree.done(&["rollback"]);
+    eventually("the daemon", || tree.beside("pid").exists());
+    fs::write(tree.beside("daemon"), "\n").unwrap();
+    eventually("its end", || tree.beside("over").exists());
+}
