@@ -15,7 +15,7 @@ fn honest(tree: &Sandbox) -> PathBuf {
     fs::write(long.join("x".repeat(200)), "long").unwrap();
     fs::write(source.join("empty"), "").unwrap();
     fs::write(source.join("blob"), (0..200_000_u32).map(|n| (n * 31 % 251) as u8).collect::<Vec<_>>()).unwrap();
-    fs::write(source.join("sp ace é \n"), "odd").unwrap();
+    fs::write(source.join("sp ace é \t"), "odd").unwrap();
     fs::write(source.join("run"), "#!/bin/sh\n").unwrap();
     for (name, mode) in [("run", 0o755), ("version", 0o600), ("app", 0o750)] {
         fs::set_permissions(source.join(name), fs::Permissions::from_mode(mode)).unwrap();
