@@ -4,6 +4,7 @@ mod activate;
 mod create;
 mod flip;
 mod git_source;
+mod json;
 mod locks;
 mod real_source;
 mod sandbox;
