@@ -37,6 +37,12 @@ pub enum SourceError {
         /// What was asked for.
         reference: String,
     },
+    /// What should be a tar is none, from its beginning on.
+    #[error("it is no tar, or a damaged one: {why}")]
+    NoTar {
+        /// What is wrong with it.
+        why: String,
+    },
     /// A member of a tar file is not what a release may hold.
     #[error("the tar was refused at {member:?}: {why}")]
     Member {

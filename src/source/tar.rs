@@ -155,7 +155,10 @@ impl<'a> Unpacking<'a> {
         let mut last = PathBuf::new();
         let entries = archive.entries().map_err(|cause| refuse(&last, cause.to_string()))?;
         for (count, entry) in entries.enumerate() {
-            let mut entry = entry.map_err(|cause| refuse(&last, format!("what follows it is damaged: {cause}")))?;
+            let mut entry = entry.map_err(|cause| match count {
+                0 => refuse(&last, cause.to_string()),
+                _ => refuse(&last, format!("what follows it is damaged: {cause}")),
+            })?;
             last = PathBuf::from(OsStr::from_bytes(&entry.path_bytes()));
             check_extensions(&mut entry, &last)?;
             self.member(&mut entry, &last)?;
@@ -165,7 +168,7 @@ impl<'a> Unpacking<'a> {
             tell(count as u64 + 1);
         }
         if at_end.get() {
-            return Err(refuse(&last, "the tar ends after it without an end mark: it was cut short"));
+            return Err(refuse(&last, "it was cut short: there is no end mark"));
         }
         // What pads the archive must be read, or its writer dies of a closed pipe.
         io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(|cause| refuse(&last, cause.to_string()))?;
@@ -333,9 +336,13 @@ pub(super) fn open_making(root: &Dir, path: &Path) -> std::result::Result<Dir, P
     path.iter().try_fold(root.duplicate()?, |at, name| at.ensure_dir(name, 0o755))
 }
 
+/// The reason may quote the archive, which may hold anything: it is kept short and without control characters.
 fn refuse(member: &Path, why: impl Into<String>) -> SourceError {
-    let member = member.to_string_lossy().chars().take(512).collect();
-    SourceError::Member { member, why: why.into() }
+    let why = why.into().chars().filter(|c| !c.is_control()).take(200).collect();
+    if member.as_os_str().is_empty() {
+        return SourceError::NoTar { why };
+    }
+    SourceError::Member { member: member.to_string_lossy().chars().take(512).collect(), why }
 }
 
 /// A member that cannot be made because of what came before it; any other failure is the system's.

@@ -1,10 +1,10 @@
 //! `activate` and `rollback`: what goes live, what one goes back to, and when neither is done.
 
-use crate::sandbox::{Answer, Sandbox, Started, eventually};
+use crate::sandbox::{Answer, Sandbox, Started, eventually, is_root};
 use std::fs;
-use std::os::unix::fs::symlink;
-use std::path::Path;
-use std::process::Stdio;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 #[test]
@@ -130,6 +130,48 @@ fn p04_a_flip_that_fails_leaves_the_way_back_as_it_was() {
     assert_eq!(tree.live().as_deref(), Some("B"));
     assert_eq!(tree.history().last().unwrap(), "activate B C failed");
     assert_eq!(tree.json(&["status"])["previous"], "A");
+    tree.done(&["rollback"]);
+    assert_eq!(tree.live().as_deref(), Some("A"));
+}
+
+/// A directory nobody can change, not even root, while this lives.
+struct Frozen(PathBuf);
+
+impl Frozen {
+    fn new(directory: PathBuf) -> Self {
+        let frozen = Self(directory);
+        frozen.set("+i", 0o555);
+        frozen
+    }
+
+    fn set(&self, attribute: &str, mode: u32) {
+        if is_root() {
+            let output = Command::new("chattr").arg(attribute).arg(&self.0).output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        } else {
+            fs::set_permissions(&self.0, fs::Permissions::from_mode(mode)).unwrap();
+        }
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        self.set("-i", 0o755);
+    }
+}
+
+#[test]
+fn p15_a_current_that_cannot_be_changed_stays_and_so_does_the_way_back() {
+    let tree = Sandbox::with_live(&["A", "B"]);
+    tree.create("C");
+    let frozen = Frozen::new(tree.root());
+    for words in [&["activate", "C"][..], &["rollback"], &["deactivate", "--yes"]] {
+        let said = tree.ends(1, words).stderr;
+        assert!(said.contains(tree.root().to_str().unwrap()) && said.contains("hint: "), "{said}");
+        assert_eq!(tree.live().as_deref(), Some("B"));
+        assert_eq!(tree.states()["B"], "ready");
+    }
+    drop(frozen);
     tree.done(&["rollback"]);
     assert_eq!(tree.live().as_deref(), Some("A"));
 }

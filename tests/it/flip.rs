@@ -49,7 +49,7 @@ fn p01_two_thousand_flips_are_never_seen_half_way() {
         }
         stop.store(true, Ordering::Relaxed);
         for reader in readers {
-            assert!(reader.join().expect("no read fails") > 0);
+            assert!(reader.join().unwrap() > 0);
         }
     });
     let document = tree.json(&["history", "-n", "2000"]);

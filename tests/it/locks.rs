@@ -207,7 +207,7 @@ fn p06_a_daemon_that_a_hook_leaves_behind_holds_no_lock_and_delays_nobody() {
     fs::set_permissions(hooks.join("reference-transaction"), fs::Permissions::from_mode(0o755)).unwrap();
     fs::write(tree.beside("home/.gitconfig"), format!("[core]\nhooksPath = {}\n", hooks.display())).unwrap();
     tree.done(&["create", repository.to_str().unwrap(), "--id", "A"]);
-    let daemon: i32 = fs::read_to_string(&pid).expect("the hook has run").trim().parse().unwrap();
+    let daemon: i32 = fs::read_to_string(&pid).unwrap().trim().parse().unwrap();
     let daemon = nix::unistd::Pid::from_raw(daemon);
     let held = open_files(daemon.as_raw().cast_unsigned());
     tree.done(&["activate", "A"]);

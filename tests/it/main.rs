@@ -18,6 +18,7 @@ mod hostile_tar;
 mod hotfix;
 mod init;
 mod journal;
+mod json;
 mod lab;
 mod locks;
 mod odd_states;

@@ -3,8 +3,10 @@
 
 use crate::sandbox::Sandbox;
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -20,7 +22,7 @@ fn django() -> PathBuf {
         fs::create_dir_all(&cache).unwrap();
         // Tests that run beside this one, in this process or another, wait for its download.
         let lock = fs::File::create(cache.join("lock")).unwrap();
-        lock.lock().unwrap();
+        fs2::FileExt::lock_exclusive(&lock).unwrap();
         if !file.exists() {
             download(&cache);
         }
@@ -129,92 +131,107 @@ fn add_submodule(tree: &Sandbox, repository: &Path, url: &str, path: &str) {
     tree.git(repository, &words);
 }
 
-/// What each of the ten commits changes.
-fn change(tree: &Sandbox, at: &Path, number: usize) -> &'static str {
-    let git = |words: &[&str]| tree.git(at, words);
-    let write = |path: &str, content: &str| {
-        fs::create_dir_all(at.join(path).parent().unwrap()).unwrap();
-        fs::write(at.join(path), content).unwrap();
-    };
-    let mode = |path: &str, mode| fs::set_permissions(at.join(path), fs::Permissions::from_mode(mode)).unwrap();
-    match number {
-        1 => {
-            write("django/__init__.py", "VERSION = (5, 1, 5)\n");
-            fs::write(at.join("blob.bin"), (0..300_000_u32).map(|n| ((n % 4099 * 31) >> 3) as u8).collect::<Vec<_>>())
-                .unwrap();
-            "edits"
-        }
-        2 => {
-            git(&["mv", "django/contrib/flatpages", "django/contrib/pages"]);
-            git(&["mv", "README.rst", "READ ME é.rst"]);
-            "renames"
-        }
-        3 => {
-            ["setup.cfg", "django/shortcuts.py", "docs/conf.py"].iter().for_each(|path| mode(path, 0o755));
-            mode("scripts/manage_translations.py", 0o644);
-            "modes"
-        }
-        4 => {
-            let links =
-                [("current", "django"), ("docs/up", "../django/urls"), ("gone", "not/there"), ("etc", "/etc/hostname")];
-            links.iter().for_each(|(name, target)| symlink(target, at.join(name)).unwrap());
-            "links"
-        }
-        5 => {
-            git(&["rm", "-r", "--quiet", "docs/releases", "tests/gis_tests"]);
-            "deletions"
-        }
-        _ => change_oddly(tree, at, number),
+/// The work tree that the commits are made in.
+struct Work<'a> {
+    tree: &'a Sandbox,
+    at: &'a Path,
+}
+
+impl Work<'_> {
+    fn git(&self, words: &[&str]) {
+        self.tree.git(self.at, words);
+    }
+
+    fn write(&self, path: impl AsRef<Path>, content: impl AsRef<[u8]>) {
+        let path = self.at.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    fn mode(&self, path: &str, mode: u32) {
+        fs::set_permissions(self.at.join(path), fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    fn link(&self, path: &str, target: &str) {
+        symlink(target, self.at.join(path)).unwrap();
+    }
+
+    fn remove(&self, path: &str) {
+        fs::remove_file(self.at.join(path)).unwrap();
     }
 }
 
-/// What the later ones change: attributes, submodules, odd names, kinds of files.
-fn change_oddly(tree: &Sandbox, at: &Path, number: usize) -> &'static str {
-    let git = |words: &[&str]| tree.git(at, words);
-    let write = |path: &str, content: &str| {
-        fs::create_dir_all(at.join(path).parent().unwrap()).unwrap();
-        fs::write(at.join(path), content).unwrap();
-    };
+/// What each of the ten commits changes.
+fn change(work: &Work<'_>, number: usize) -> &'static str {
     match number {
+        1 => {
+            work.write("django/__init__.py", "VERSION = (5, 1, 5)\n");
+            work.write("blob.bin", (0..300_000_u32).map(|n| (n % 4099 * 31 / 8) as u8).collect::<Vec<_>>());
+            "edits"
+        }
+        2 => {
+            work.git(&["mv", "django/contrib/flatpages", "django/contrib/pages"]);
+            work.git(&["mv", "README.rst", "READ ME é.rst"]);
+            "renames"
+        }
+        3 => {
+            ["setup.cfg", "django/shortcuts.py", "docs/conf.py"].iter().for_each(|path| work.mode(path, 0o755));
+            work.mode("scripts/manage_translations.py", 0o644);
+            "modes"
+        }
+        4 => {
+            work.link("current", "django");
+            work.link("docs/up", "../django/urls");
+            work.link("gone", "not/there");
+            work.link("etc", "/etc/hostname");
+            "links"
+        }
+        5 => {
+            work.git(&["rm", "-r", "--quiet", "docs/releases", "tests/gis_tests"]);
+            "deletions"
+        }
         6 => {
-            write("VERSION", "$Format:%H %h %an %ad %s %D$ $Format:%(describe)$\n");
-            write(
-                ".gitattributes",
-                "VERSION export-subst\njs_tests export-ignore\n*.txt text eol=crlf\n.github export-ignore\n",
-            );
-            git(&["add", "--renormalize", "."]);
+            work.write("VERSION", "$Format:%H %h %an %ad %s %D$ $Format:%(describe)$\n");
+            let ignored = "js_tests export-ignore\n.github export-ignore\n";
+            work.write(".gitattributes", format!("VERSION export-subst\n*.txt text eol=crlf\n{ignored}"));
+            work.git(&["add", "--renormalize", "."]);
             "attributes"
         }
+        later => change_more(work, later),
+    }
+}
+
+fn change_more(work: &Work<'_>, number: usize) -> &'static str {
+    match number {
         7 => {
-            add_submodule(tree, at, "../lib", "extern/lib");
-            add_submodule(tree, at, tree.beside("deep").to_str().unwrap(), "deep");
+            add_submodule(work.tree, work.at, "../lib", "extern/lib");
+            add_submodule(work.tree, work.at, work.tree.beside("deep").to_str().unwrap(), "deep");
             "submodules"
         }
         8 => {
-            fs::write(tree.beside("lib/later.py"), "later = True\n").unwrap();
-            let later = tree.commit(&tree.beside("lib"), "later");
-            let fetch = ["-c", "protocol.file.allow=always", "-C", "extern/lib", "fetch", "--quiet"];
-            git(&fetch);
-            git(&["-C", "extern/lib", "checkout", "--quiet", &later]);
-            write(&format!("{}/{}", "d".repeat(120), "f".repeat(200)), "a long name\n");
-            write("new\nline \"and\" tab\t", "an odd name\n");
-            fs::write(at.join(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(b"latin-\xe9")), "")
-                .unwrap();
+            let lib = work.tree.beside("lib");
+            fs::write(lib.join("later.py"), "later = True\n").unwrap();
+            let later = work.tree.commit(&lib, "later");
+            work.git(&["-c", "protocol.file.allow=always", "-C", "extern/lib", "fetch", "--quiet"]);
+            work.git(&["-C", "extern/lib", "checkout", "--quiet", &later]);
+            work.write(format!("{}/{}", "d".repeat(120), "f".repeat(200)), "a long name\n");
+            work.write("new\nline \"and\" tab\t", "an odd name\n");
+            work.write(OsStr::from_bytes(b"latin-\xe9"), "");
             "a submodule moved on, and odd names"
         }
         9 => {
-            fs::remove_file(at.join("current")).unwrap();
-            write("current/file", "a directory now\n");
-            fs::remove_file(at.join("gone")).unwrap();
-            write("gone", "a file now\n");
-            fs::remove_dir_all(at.join("scripts")).unwrap();
-            symlink("docs", at.join("scripts")).unwrap();
+            work.remove("current");
+            work.write("current/file", "a directory now\n");
+            work.remove("gone");
+            work.write("gone", "a file now\n");
+            fs::remove_dir_all(work.at.join("scripts")).unwrap();
+            work.link("scripts", "docs");
             "files, links and directories in each other's places"
         }
         _ => {
-            git(&["mv", "extern/lib", "lib"]);
-            git(&["rm", "--quiet", "--force", "deep"]);
-            fs::remove_file(at.join(".gitattributes")).unwrap();
+            work.git(&["mv", "extern/lib", "lib"]);
+            work.git(&["rm", "--quiet", "--force", "deep"]);
+            work.remove(".gitattributes");
             "submodules and attributes gone"
         }
     }
@@ -235,7 +252,7 @@ fn ten_commits_of_django_are_byte_for_byte_what_git_archive_gives() {
     submodules(&tree);
     deploy(&tree, &repository, &first, "as released");
     for number in 1..=10 {
-        let what = change(&tree, &repository, number);
+        let what = change(&Work { tree: &tree, at: &repository }, number);
         let commit = tree.commit(&repository, what);
         deploy(&tree, &repository, &commit, what);
     }

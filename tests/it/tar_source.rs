@@ -250,6 +250,9 @@ fn p17_what_is_no_tar_at_all_makes_no_release() {
     {
         let answer = create(&tree, &format!("noise-{n}"), bytes);
         assert_eq!(answer.code, 1, "{n}: {}", answer.stderr);
+        assert!(answer.stderr.contains("it is no tar"), "{n}: {}", answer.stderr);
+        // Nothing of it reaches the terminal as it is.
+        assert!(!answer.stderr.chars().any(|c| c.is_control() && c != '\n'), "{n}: {:?}", answer.stderr);
     }
     assert!(tree.states().values().all(|state| state == "incomplete"));
 }
