@@ -145,6 +145,7 @@ fn share(context: &Context, tree: &Tree, build: &mut Build, settings: &Settings,
     let table = &settings.shared;
     if !(table.dirs.is_empty() && table.files.is_empty()) {
         sharing::link(table, tree.root(), build.dir())?;
+        build.accept_changes()?;
     }
     let Some(live) = live.filter(|_| !table.carry.is_empty() && !build.manifest.has_done("carry")) else {
         return Ok(());
@@ -214,8 +215,10 @@ pub(super) fn run_step(
     let mut tee = Tee::new(context, build);
     let outcome = steps::run(step, &place, &mut programs, &mut |bytes| tee.write(bytes));
     context.stages.end();
+    let accepted = if build.manifest.ready_at.is_none() { build.accept_changes() } else { Ok(()) };
     match outcome {
         Ok(done) => {
+            accepted?;
             build.record(done.clone())?;
             Ok(done)
         }

@@ -70,7 +70,9 @@ pub(super) fn build(context: &Context, tree: &Tree, wanted: &Create, cause: &str
     if let Some(id) = wanted.id.as_ref().filter(|id| tree.releases().stat(id.as_str()).is_ok_and(|s| s.is_some())) {
         return Err(TreeError::Exists(id.clone()).into());
     }
-    preflight(tree)?;
+    if resumed.is_none() {
+        preflight(tree)?;
+    }
     let source = source_of(context, wanted, resumed.as_ref())?;
     let (ready, origin) = prepare(context, tree, &source, resumed.as_ref())?;
     let mut locked = context.lock_briefly(tree)?;
@@ -169,7 +171,7 @@ pub(super) fn preflight(tree: &Tree) -> Result<()> {
     if free >= bytes + MARGIN.min(bytes) && !inodes_short {
         return Ok(());
     }
-    let what = if inodes_short { format!("{entries} inodes") } else { format!("{} MiB", bytes >> 20) };
+    let what = if inodes_short { format!("{entries} inodes") } else { format!("{} MiB", bytes.div_ceil(1 << 20)) };
     let message =
         format!("there is not room for another release below {}: it wants {what}", tree.releases().path().display());
     Err(Error::refused(message).hint("`releasectl clean --dry-run` shows what can go"))

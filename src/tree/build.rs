@@ -177,6 +177,11 @@ impl Build {
         Ok(())
     }
 
+    /// Takes what has been done to the code for granted: a resumed build does not take it for damage.
+    pub fn accept_changes(&self) -> Result<()> {
+        Ok(inventory::renew(&self.dir, &self.state, INVENTORY)?)
+    }
+
     /// Copies everything of another release but its records, its pins and its directory `without`.
     pub fn copy_from(&self, other: &Dir, without: Option<&Path>, tell: &mut dyn FnMut(u64)) -> Result<()> {
         let mut leave_out: Vec<Identity> = other.stat(STATE)?.as_ref().map(Identity::from).into_iter().collect();

@@ -61,16 +61,35 @@ pub(super) fn write(dir: &Dir, state: &Dir, name: &str) -> Result<Total> {
     walk(dir, &mut |relative, metadata, target| {
         total.entries += 1;
         total.bytes += metadata.blocks() * 512;
-        let mut line = describe(metadata).into_bytes();
-        line.push(b'\0');
-        line.extend_from_slice(relative.as_os_str().as_bytes());
-        line.push(b'\0');
-        line.extend_from_slice(target.as_os_str().as_bytes());
-        line.extend_from_slice(b"\0\n");
-        out.write_all(&line).map_err(fail)
+        out.write_all(&line(relative, metadata, target)).map_err(fail)
     })?;
     out.flush().map_err(fail)?;
     Ok(total)
+}
+
+/// Brings the inventory of the release `dir` up to date for what it holds already; what has come since stays out of it.
+/// Nothing is written if nothing it holds has changed.
+pub(super) fn renew(dir: &Dir, state: &Dir, name: &str) -> Result<()> {
+    let Some(bytes) = state.read_file(name, LARGEST)? else { return Ok(()) };
+    let Some(recorded) = parse(&bytes) else { return Ok(()) };
+    let mut renewed = Vec::with_capacity(bytes.len());
+    walk(dir, &mut |relative, metadata, target| {
+        if recorded.contains_key(relative.as_os_str().as_bytes()) {
+            renewed.extend_from_slice(&line(relative, metadata, target));
+        }
+        Ok(())
+    })?;
+    if renewed == bytes { Ok(()) } else { state.write_file(name, &renewed, 0o600) }
+}
+
+fn line(relative: &Path, metadata: &Metadata, target: &Path) -> Vec<u8> {
+    let mut line = describe(metadata).into_bytes();
+    line.push(b'\0');
+    line.extend_from_slice(relative.as_os_str().as_bytes());
+    line.push(b'\0');
+    line.extend_from_slice(target.as_os_str().as_bytes());
+    line.extend_from_slice(b"\0\n");
+    line
 }
 
 /// Compares the release `dir` with its inventory; `None` if it has none that can be read.

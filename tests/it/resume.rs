@@ -114,7 +114,7 @@ fn p13_killed_while_the_source_comes_in_it_is_brought_in_anew() {
     assert!(tree.refused(&["deploy", "--resume"]).contains("standard input"));
     assert_eq!(tree.live().as_deref(), Some("A"));
     let mut command = tree.command(&["deploy", "-", "--resume"]);
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(&whole).unwrap();
     assert!(child.wait().unwrap().success());
     assert_eq!(read(tree.at("current/last")), "last");
@@ -172,6 +172,36 @@ fn p13_a_failed_step_is_tried_again_and_those_before_it_are_not() {
     tree.done(&["deploy", "--resume"]);
     assert_eq!(tree.told(), ["one", "two", "two", "two"]);
     assert_ne!(tree.live().as_deref(), Some("A"));
+}
+
+#[test]
+fn p13_steps_that_change_the_code_are_not_taken_for_damage_to_it() {
+    let tree = Sandbox::with_live(&["A"]);
+    let recipe = step("one", "create", "tell one\necho changed >>version\nrm gone\n")
+        + &step("two", "create", "tell two\necho again >>version\ntest -e \"$place/mended\"\n");
+    let recipe = format!("[shared]\ndirs = ['media']\n{recipe}");
+    let source = tree.code("code", &recipe, &[("version", "B\n"), ("gone", "")]);
+    fs::create_dir(tree.beside("code/media")).unwrap();
+    tree.ends(1, &["deploy", &source]);
+    fs::write(tree.beside("mended"), "").unwrap();
+    tree.done(&["deploy", "--resume"]);
+    assert_eq!(tree.told(), ["one", "two", "two"]);
+    assert_eq!(read(tree.at("current/version")), "B\nchanged\nagain\nagain");
+    assert_eq!(tree.json(&["verify"])["ok"], true);
+}
+
+#[test]
+fn p13_code_that_was_damaged_since_is_brought_in_anew_and_every_step_with_it() {
+    let tree = Sandbox::with_live(&["A"]);
+    let recipe = step("one", "create", "tell one\n") + &step("two", "create", "test -e \"$place/mended\"\n");
+    let source = tree.code("code", &recipe, &[("version", "B\n")]);
+    tree.ends(1, &["deploy", &source]);
+    let id = tree.states().into_keys().find(|id| id != "A").unwrap();
+    fs::write(tree.release(&id).join("version"), "").unwrap();
+    fs::write(tree.beside("mended"), "").unwrap();
+    tree.done(&["deploy", "--resume"]);
+    assert_eq!(tree.told(), ["one", "one"]);
+    assert_eq!(read(tree.at("current/version")), "B");
 }
 
 #[test]
