@@ -15,4 +15,6 @@ macro_rules! on_both_versions {
 mod activate;
 mod sandbox;
 mod supervised;
+mod supervisor_down;
+mod supervisor_outages;
 mod supervisor_return;
