@@ -158,7 +158,7 @@ fn remove(order: &Order<'_>) -> Result<()> {
     if parent.stat(name)?.is_none() {
         return Ok(());
     }
-    let removed = removal::delete(&parent, name.as_ref(), &|_| {});
+    let removed = removal::delete(&parent, name, &|_| {});
     removed.left.into_iter().next().map_or(Ok(()), |error| Err(error.into()))
 }
 

@@ -46,7 +46,7 @@ impl Interpreter {
         };
         let numbers: Vec<&str> = version.split('.').collect();
         let number = |part: &&str| !part.is_empty() && part.len() <= 3 && part.bytes().all(|b| b.is_ascii_digit());
-        if numbers.len() > 3 || !numbers.iter().all(|part| number(part)) {
+        if numbers.len() > 3 || !numbers.iter().all(number) {
             return Err(PythonError::Version { version: version.to_owned() });
         }
         let name = format!("python{}", numbers.get(..2).unwrap_or(&numbers).join("."));

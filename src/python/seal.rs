@@ -103,7 +103,7 @@ pub(super) fn total<'p>(parts: impl Iterator<Item = (&'p Path, [u8; 32])>) -> St
 /// files with several links come from an installer's cache, which knows nothing of releases, and need not be read.
 pub(super) fn take(environment: &Dir, release: &Dir, cached: bool) -> Result<Option<Seal>> {
     let Some(names) = spellings(release)? else { return Ok(None) };
-    let names: Vec<_> = names.iter().map(|name| Finder::new(name)).collect();
+    let names: Vec<_> = names.iter().map(Finder::new).collect();
     let visited = walk(|path| visit(environment, path, &|stat| stat.st_nlink == 1 || !cached, &names));
     match visited {
         Ok(parts) => Ok(Some(seal(parts))),

@@ -18,3 +18,5 @@ mod supervised;
 mod supervisor_down;
 mod supervisor_outages;
 mod supervisor_return;
+mod supervisor_rolling;
+mod supervisor_wiring;

@@ -1,7 +1,7 @@
 //! supervisord that is down, hung, or does not let us in: what can be told is told before anything is changed, and going
 //! back by hand always works.
 
-use crate::supervised::{Version, World, script, signal, sleeper, until};
+use crate::supervised::{World, script, sleeper, until};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
@@ -141,11 +141,12 @@ fn p16_as_root_for_a_user_only_supervisord_is_asked_as_root() {
     if !crate::sandbox::is_root() {
         return;
     }
-    let world = World::of(Version::Debian, "user = \"nobody\"\n[hooks]\ndrain = \"id -un >> drained\"\n");
+    let world = World::new();
     fs::set_permissions(world.tree.beside(""), fs::Permissions::from_mode(0o755)).unwrap();
     let root = world.tree.root();
     let given = std::process::Command::new("chown").args(["-R", "nobody"]).arg(&root).status().unwrap();
     assert!(given.success());
+    world.host("user = \"nobody\"\n[hooks]\ndrain = \"id -un >> drained\"\n");
     let conf = sleeper("web", "user=nobody");
     world.build("A", &conf, &[]);
     world.build("B", &conf, &[]);
