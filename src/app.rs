@@ -1,12 +1,13 @@
 //! Words become values, a verb is called, and what it did or could not do is printed, once.
 
-use crate::cli::{Cli, Color, Command, Global, Kind, Resumed, SourceArgs};
+use crate::cli::{Cli, Color, Command, Global, Kind, Resumed, SourceArgs, SupervisorVerb};
 use crate::clock::{Clock, Timestamp};
 use crate::commands::activate::Unconfirmed;
 use crate::commands::assemble::Manner;
 use crate::commands::create::{Create, Resume};
 use crate::commands::deploy::Deployed;
 use crate::commands::hotfix::Change;
+use crate::commands::supervisor::Verb;
 use crate::commands::{self, Context, Outcome};
 use crate::config::{Config, Wanted};
 use crate::error::{self, Error, Result};
@@ -200,23 +201,35 @@ fn dispatch(context: &Context, command: &Command) -> Result<Outcome> {
         Command::Exec { release, command } => Err(commands::exec::run(context, release, command)?),
         Command::Manage { release, arguments } => Err(commands::manage::run(context, release, arguments)?),
         Command::Task { name, release } => Err(commands::task::run(context, release, name)?),
-        Command::Restart { names } => commands::restart::run(context, names),
-        Command::Start { names } => commands::start::run(context, names),
-        Command::Stop { names } => commands::stop::run(context, names),
+        Command::Restart(programs) => commands::restart::run(context, &programs.names),
+        Command::Start(programs) => commands::start::run(context, &programs.names),
+        Command::Stop(programs) => commands::stop::run(context, &programs.names),
         Command::Supervisorctl { arguments } => Err(commands::supervisorctl::run(context, arguments)?),
-        Command::Supervisor { verb } => commands::supervisor::run(context, &verb.verb()),
-        Command::Hotfix { r#ref, patch, reverse } => {
-            let change = match (r#ref, patch) {
-                (Some(reference), _) => Change::Ref(reference.clone()),
-                (None, patch) => Change::Patch { file: patch.clone().unwrap_or_default(), reverse: *reverse },
-            };
-            commands::hotfix::run(context, &change)
-        }
+        Command::Supervisor { verb } => supervisor(context, verb),
+        Command::Hotfix { r#ref, patch, reverse } => hotfix(context, r#ref.as_ref(), patch.as_ref(), *reverse),
         Command::Verify { release } => commands::verify::run(context, release),
         Command::Deactivate { yes } => commands::deactivate::run(context, *yes),
         Command::Doctor => commands::doctor::run(context),
         Command::Completions { .. } => Err(Error::new(error::Kind::Usage, "completions need no tree")),
     }
+}
+
+fn supervisor(context: &Context, verb: &SupervisorVerb) -> Result<Outcome> {
+    let verb = match verb {
+        SupervisorVerb::Render { release } => Verb::Render(release.clone()),
+        SupervisorVerb::Wire => Verb::Wire,
+        SupervisorVerb::Unwire => Verb::Unwire,
+        SupervisorVerb::Status => Verb::Status,
+    };
+    commands::supervisor::run(context, &verb)
+}
+
+fn hotfix(context: &Context, reference: Option<&String>, patch: Option<&PathBuf>, reverse: bool) -> Result<Outcome> {
+    let change = match reference {
+        Some(reference) => Change::Ref(reference.clone()),
+        None => Change::Patch { file: patch.cloned().unwrap_or_default(), reverse },
+    };
+    commands::hotfix::run(context, &change)
 }
 
 fn create(source: &SourceArgs, anyway: bool) -> Create {

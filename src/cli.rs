@@ -3,7 +3,6 @@
 use crate::clock::parse_duration;
 use crate::commands::Target;
 use crate::commands::activate::Expected;
-use crate::commands::supervisor::Verb;
 use crate::recipe::Size;
 use crate::release::ReleaseId;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -266,24 +265,12 @@ pub enum Command {
         #[arg(long, value_parser = target, default_value = "current")]
         release: Target,
     },
-    /// Restart this environment's programs
-    Restart {
-        /// These programs or groups; all that run if none is named
-        #[arg(value_name = "PROGRAM|GROUP")]
-        names: Vec<String>,
-    },
+    /// Restart this environment's programs, those that run if none is named
+    Restart(Names),
     /// Start this environment's programs
-    Start {
-        /// These programs or groups; all of them if none is named
-        #[arg(value_name = "PROGRAM|GROUP")]
-        names: Vec<String>,
-    },
+    Start(Names),
     /// Stop this environment's programs
-    Stop {
-        /// These programs or groups; all of them if none is named
-        #[arg(value_name = "PROGRAM|GROUP")]
-        names: Vec<String>,
-    },
+    Stop(Names),
     /// Run the real supervisorctl with the right configuration file
     Supervisorctl {
         /// Its arguments
@@ -330,6 +317,14 @@ pub enum Command {
     },
 }
 
+/// Programs of this environment
+#[derive(Args, Debug)]
+pub struct Names {
+    /// These programs or groups; all if none is named
+    #[arg(value_name = "PROGRAM|GROUP")]
+    pub names: Vec<String>,
+}
+
 /// What `supervisor` does
 #[derive(Clone, Debug, Subcommand)]
 pub enum SupervisorVerb {
@@ -345,18 +340,6 @@ pub enum SupervisorVerb {
     Unwire,
     /// Which files, whether they are included, whether supervisord answers
     Status,
-}
-
-impl SupervisorVerb {
-    /// As the verb takes it.
-    pub fn verb(&self) -> Verb {
-        match self {
-            Self::Render { release } => Verb::Render(release.clone()),
-            Self::Wire => Verb::Wire,
-            Self::Unwire => Verb::Unwire,
-            Self::Status => Verb::Status,
-        }
-    }
 }
 
 impl Command {
@@ -390,9 +373,9 @@ impl Command {
             Self::Exec { .. } => "exec",
             Self::Manage { .. } => "manage",
             Self::Task { .. } => "task",
-            Self::Restart { .. } => "restart",
-            Self::Start { .. } => "start",
-            Self::Stop { .. } => "stop",
+            Self::Restart(_) => "restart",
+            Self::Start(_) => "start",
+            Self::Stop(_) => "stop",
             Self::Supervisorctl { .. } => "supervisorctl",
             Self::Supervisor { .. } => "supervisor",
             Self::Hotfix { .. } => "hotfix",

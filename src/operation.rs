@@ -37,13 +37,16 @@ pub enum Event {
     Programs(Programs),
 }
 
-/// Programs that are to run although they are stopped: what steps stopped comes up again with the next release.
+/// What beside a flip makes programs owe or be owed something: what steps stopped comes up again with the next release.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Programs {
     /// About to be stopped by ourselves, as `group:name`.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub owed: BTreeSet<String>,
-    /// Started again, or stopped because an operator wants it.
+    /// Groups that were taken out of the live release's files, and may run yet.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub gone: BTreeSet<String>,
+    /// Started again, or stopped because an operator wants it; groups that are brought over.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub settled: BTreeSet<String>,
 }

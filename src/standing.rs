@@ -28,12 +28,14 @@ pub struct Owed {
     pub from: Vec<ReleaseId>,
     /// Those that are to run, as `group:name`, though they may be stopped now.
     pub up: BTreeSet<String>,
+    /// Groups that may run yet though no release's files have them any more.
+    pub gone: BTreeSet<String>,
 }
 
 impl Owed {
     /// Whether nothing is.
     pub fn is_nothing(&self) -> bool {
-        self.since.is_none() && self.up.is_empty()
+        self.since.is_none() && self.up.is_empty() && self.gone.is_empty()
     }
 
     /// What is owed once the flip `begin`, number `seq`, is made.
@@ -53,6 +55,8 @@ impl Owed {
     pub fn changed_by(&mut self, programs: &Programs) {
         self.up.extend(programs.owed.iter().cloned());
         self.up.retain(|id| !programs.settled.contains(id));
+        self.gone.extend(programs.gone.iter().cloned());
+        self.gone.retain(|group| !programs.settled.contains(group));
     }
 }
 
@@ -161,4 +165,88 @@ fn outcomes(records: &[Record]) -> HashMap<u64, Outcome> {
         _ => None,
     });
     dones.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::operation::Done;
+
+    fn id(text: &str) -> ReleaseId {
+        text.parse().unwrap()
+    }
+
+    fn journal(events: Vec<Event>) -> Vec<Record> {
+        let at = Timestamp::parse("2026-11-22_23.40").unwrap();
+        (1..).zip(events).map(|(seq, event)| Record { seq, at, event }).collect()
+    }
+
+    fn flip(operation: Operation, from: &str, to: &str, programs: Following) -> Event {
+        let (from, to, chain) = (Some(id(from)), Some(id(to)), Some(Chain::default().activated(&id(to))));
+        Event::Begin(Begin { from, to, chain, programs, ..Begin::of(operation, "me") })
+    }
+
+    fn up(names: &str) -> Following {
+        Following::Up(names.split_whitespace().map(str::to_owned).collect())
+    }
+
+    fn done(of: u64, outcome: Outcome) -> Done {
+        Done { of, outcome, seconds: 0.0, note: None }
+    }
+
+    #[test]
+    fn what_was_not_confirmed_is_owed_over_every_flip_until_it_is() {
+        let mut events = vec![
+            flip(Operation::Activate, "A", "B", up("web:0")),
+            Event::Done(done(1, Outcome::Done)),
+            Event::Confirmed(done(1, Outcome::Unconfirmed)),
+            flip(Operation::Activate, "B", "C", Following::Left),
+            Event::Done(done(4, Outcome::Done)),
+        ];
+        let owed = Standing::new(&journal(events.clone()), Some(&id("C"))).owed;
+        assert_eq!((owed.since, owed.from), (Some(4), vec![id("A"), id("B")]));
+        assert_eq!(owed.up, BTreeSet::from(["web:0".to_owned()]));
+        assert!(!is_enough(&journal(events.clone())));
+        events.push(Event::Confirmed(done(4, Outcome::Done)));
+        assert!(Standing::new(&journal(events.clone()), Some(&id("C"))).owed.is_nothing());
+        assert!(is_enough(&journal(events)));
+    }
+
+    #[test]
+    fn a_flip_that_was_not_made_owes_nothing() {
+        let events = vec![flip(Operation::Activate, "A", "B", up("web:0"))];
+        assert!(Standing::new(&journal(events.clone()), Some(&id("A"))).owed.is_nothing());
+        assert_eq!(Standing::new(&journal(events.clone()), Some(&id("B"))).owed.since, Some(1));
+        assert_eq!(unconfirmed(&journal(events)), [1]);
+    }
+
+    #[test]
+    fn what_a_step_stops_is_owed_until_it_is_started() {
+        let names = |text: &str| text.split_whitespace().map(str::to_owned).collect::<BTreeSet<String>>();
+        let mut events = vec![Event::Programs(Programs { owed: names("w:0 w:1"), ..Programs::default() })];
+        events.push(Event::Programs(Programs { settled: names("w:0"), ..Programs::default() }));
+        assert_eq!(Standing::new(&journal(events), None).owed.up, names("w:1"));
+    }
+
+    #[test]
+    fn a_returned_activation_is_in_the_chain_as_the_way_back() {
+        let begin = |operation, from, to, programs, chain: &[&str]| match flip(operation, from, to, programs) {
+            Event::Begin(begin) => Event::Begin(Begin { chain: Some(chain.iter().map(|c| id(c)).collect()), ..begin }),
+            other => other,
+        };
+        let events = vec![
+            begin(Operation::Activate, "A", "B", up("web:0"), &["B", "A", "Z"]),
+            Event::Done(done(1, Outcome::Done)),
+            begin(Operation::Rollback, "B", "A", up("web:0"), &["A", "Z"]),
+            Event::Done(done(3, Outcome::Done)),
+            Event::Confirmed(done(1, Outcome::Returned)),
+            Event::Confirmed(done(3, Outcome::Done)),
+        ];
+        let standing = Standing::new(&journal(events.clone()), Some(&id("A")));
+        assert_eq!(standing.chain.candidates(Some(&id("A"))).next(), Some(&id("Z")));
+        assert!(standing.owed.is_nothing());
+        let shown: Vec<Outcome> = crate::operation::entries(journal(events)).iter().map(|e| e.outcome).collect();
+        assert_eq!(shown, [Outcome::Returned, Outcome::Done]);
+    }
 }

@@ -294,9 +294,14 @@ impl Supervisor {
             already: &change.already,
         });
         let plan = plan.map_err(|e| early(e.into()))?;
-        settings.extend(self.client.settings().map_err(|e| early(e.into()))?);
+        let fresh = self.client.settings().map_err(|e| early(e.into()))?;
         settings.retain(|program| ours(&program.group));
-        self.finish(settings, around, done, Some(plan.clone()), |roll| roll.carry_out(&plan, change.restart))
+        let patience = patience(settings.iter().chain(fresh.iter().filter(|program| ours(&program.group))));
+        // Of a group that is made anew, only the processes it will have count.
+        settings.retain(|old| fresh.iter().all(|new| new.group != old.group));
+        settings.extend(fresh.into_iter().filter(|program| ours(&program.group)));
+        let terms = (settings, patience);
+        self.finish(terms, around, done, Some(plan.clone()), |roll| roll.carry_out(&plan, change.restart))
     }
 
     /// Restarts what runs of the environment's programs, or those named, whether they run or not.
@@ -341,24 +346,30 @@ impl Supervisor {
         let chosen = chosen(&all, names).map_err(early)?;
         let mut settings = self.client.settings().map_err(|e| early(e.into()))?;
         settings.retain(|program| owned.owns(&program.group));
-        self.finish(settings, around, Done::default(), None, |roll| act(roll, &chosen))
+        let patience = patience(&settings);
+        self.finish((settings, patience), around, Done::default(), None, |roll| act(roll, &chosen))
     }
 
     fn finish(
         &self,
-        settings: Vec<Settings>,
+        (settings, patience): (Vec<Settings>, Duration),
         around: &mut dyn Around,
         done: Done,
         plan: Option<Plan>,
         act: impl FnOnce(&mut Roll<'_>) -> Result<(), SupervisorError>,
     ) -> Outcome<Done> {
-        let mut roll = Roll::new(&self.client, around, settings);
+        let mut roll = Roll::new(&self.client, around, settings, patience);
         roll.done = done;
         match act(&mut roll) {
             Ok(()) => Ok(roll.done),
             Err(cause) => Err(Box::new(Failure { cause, done: roll.done, plan })),
         }
     }
+}
+
+/// The longest one of these programs may take to stop.
+fn patience<'a>(settings: impl IntoIterator<Item = &'a Settings>) -> Duration {
+    Duration::from_secs(settings.into_iter().map(|program| program.stopwaitsecs).max().unwrap_or_default())
 }
 
 fn ids<'a>(processes: impl IntoIterator<Item = &'a Process>) -> Vec<String> {

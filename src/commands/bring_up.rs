@@ -13,7 +13,7 @@ use super::{Context, Outcome as Told};
 use crate::error::{Error, Kind, Result};
 use crate::health::Health;
 use crate::identity::as_root;
-use crate::operation::{Following, Operation, Outcome};
+use crate::operation::{Following, Operation, Outcome, Programs};
 use crate::recipe::{OnFailure, Settings, Wiring};
 use crate::release::ReleaseId;
 use crate::standing::Standing;
@@ -81,14 +81,21 @@ pub(super) fn again(context: &Context, locked: &mut LockedTree<'_>, live: &Relea
         Ok(done) => {
             if let Some(since) = standing.owed.since {
                 locked.confirmed(since, Outcome::Done, started, Some("by a later restart".to_owned()));
-            } else if !standing.owed.up.is_empty() {
-                let (owed, settled) = (BTreeSet::new(), standing.owed.up);
-                locked.programs_changed(crate::operation::Programs { owed, settled });
+            } else {
+                settle(locked, &standing);
             }
             context.tell(locked);
             Ok(Told::Programs(done.into()))
         }
         Err(setback) => Err(Error { hint: setback.hint, ..Error::new(Kind::Failed, setback.why) }),
+    }
+}
+
+/// Writes that nothing is owed to the programs any more.
+fn settle(locked: &mut LockedTree<'_>, standing: &Standing) {
+    if !standing.owed.is_nothing() {
+        let settled = standing.owed.up.union(&standing.owed.gone).cloned().collect();
+        locked.programs_changed(Programs { settled, ..Programs::default() });
     }
 }
 
@@ -277,10 +284,7 @@ impl Passage<'_> {
     fn conclude(&self, locked: &mut LockedTree<'_>, seq: Option<u64>, outcome: Outcome, note: Option<String>) {
         match seq {
             Some(seq) => locked.confirmed(seq, outcome, self.started, note),
-            None if outcome == Outcome::Done => {
-                let (owed, settled) = (BTreeSet::new(), self.up.clone());
-                locked.programs_changed(crate::operation::Programs { owed, settled });
-            }
+            None if outcome == Outcome::Done => settle(locked, &locked.standing().clone()),
             None => {}
         }
     }

@@ -67,6 +67,7 @@ pub(super) fn ours(context: &Context, tree: &Tree, standing: &Standing) -> Decla
     let last = || standing.chain.candidates(None).next();
     let live = standing.live.as_ref().or_else(last);
     let mut all = Declared::default();
+    all.groups.extend(standing.owed.gone.iter().map(|group| (group.clone(), BTreeSet::new())));
     for id in standing.owed.from.iter().chain(live) {
         if tree.open_release(id).is_err() {
             continue;
@@ -166,7 +167,7 @@ impl Crew<'_> {
             let ids: BTreeSet<String> = ids.iter().cloned().collect();
             let (owed, settled) = if owed { (ids, BTreeSet::new()) } else { (BTreeSet::new(), ids) };
             let mut locked = self.context.lock_briefly(self.tree)?;
-            locked.programs_changed(operation::Programs { owed, settled });
+            locked.programs_changed(operation::Programs { owed, settled, ..operation::Programs::default() });
             self.context.tell(&mut locked);
             Ok::<(), Error>(())
         };
@@ -261,7 +262,7 @@ pub(super) fn operate(context: &Context, locked: &mut LockedTree<'_>, act: Act, 
     let settled: BTreeSet<String> = ids.filter(|id| standing.owed.up.contains(id)).collect();
     if !settled.is_empty() {
         // An operator has decided about them: nothing is owed to them any more.
-        locked.programs_changed(operation::Programs { owed: BTreeSet::new(), settled });
+        locked.programs_changed(operation::Programs { settled, ..operation::Programs::default() });
     }
     Ok(Outcome::Programs(done?.into()))
 }

@@ -90,7 +90,8 @@ fn programs(context: &Context, tree: &Tree, standing: &Standing) -> Vec<Program>
     if owned.groups.is_empty() {
         return Vec::new();
     }
-    if let (Some(_), Some(live)) = (standing.owed.since, &standing.live) {
+    let at_work = lock::tree_lock_holder(tree.state()).is_some();
+    if let (Some(_), Some(live), false) = (standing.owed.since, &standing.live, at_work) {
         let hint = "`releasectl restart` brings them over";
         context.stages.warn(&format!("not all programs are known to run from {live}: {hint}"));
     }

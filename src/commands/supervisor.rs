@@ -6,13 +6,15 @@ use super::programs::{configured, connect, copies, declared, owner, required};
 use super::{Context, Outcome, Target};
 use crate::error::{Error, Result};
 use crate::identity::as_root;
+use crate::operation::Programs;
 use crate::recipe::Wiring;
 use crate::release::ReleaseId;
 use crate::supervisor::conf::edit::Wired;
-use crate::supervisor::conf::{files_of, wire};
+use crate::supervisor::conf::{declared_in, files_of, wire};
 use crate::supervisor::render;
 use crate::tree::Tree;
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// What is to be done.
@@ -83,7 +85,13 @@ fn render_anew(context: &Context, tree: &Tree, target: &Target) -> Result<Superv
     let mut build = locked.take_up(&id)?;
     let files = rendered(context, tree, build.dir(), templates, &settings)?;
     let before = files_of(build.dir()).ok();
-    render::write(build.dir(), &files)?;
+    let groups = declared_in(build.dir()).unwrap_or_default().groups;
+    let after = render::write(build.dir(), &files)?;
+    let gone: BTreeSet<String> = groups.into_keys().filter(|group| !after.owns(group)).collect();
+    if locked.standing().live.as_ref() == Some(&id) && !gone.is_empty() {
+        // The files do not tell any more that these are ours.
+        locked.programs_changed(Programs { gone, ..Programs::default() });
+    }
     let changed = before != Some(files_of(build.dir())?);
     if changed {
         build.take_inventory()?;

@@ -103,6 +103,10 @@ fn activate(out: &mut String, activation: &Activation, paint: Paint) -> std::fmt
     let from = name(activation.from.as_ref());
     match (activation.changed, activation.dry_run) {
         (true, true) => writeln!(out, "would make {to} live; {from} is"),
+        (true, false) if !activation.confirmed => {
+            writeln!(out, "{to} is live; before it {from} was")?;
+            writeln!(out, "its programs were left as they are: `releasectl restart` brings them over")
+        }
         (true, false) => writeln!(out, "{to} is live; before it {from} was"),
         (false, _) => writeln!(out, "{to} is live already; nothing to do"),
     }

@@ -188,7 +188,8 @@ impl Plan {
         match process.state {
             _ if standing != Standing::Up => self.at_rest.push(id),
             _ if fresh => self.already.push(id),
-            State::Running | State::Starting | State::Backoff => self.restart.push(id),
+            // One that is on its way down is waited for first: asking it to start meanwhile does nothing.
+            State::Running | State::Starting | State::Backoff | State::Stopping => self.restart.push(id),
             _ => self.start.push(id),
         }
     }

@@ -3,6 +3,18 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(clippy::disallowed_methods, reason = "a test makes the world that the program finds")]
 
+/// Makes a test of each function for each version of supervisord.
+macro_rules! on_both_versions {
+    ($($name:ident),+ $(,)?) => {
+        mod debian {
+            $(#[test] fn $name() { super::$name(crate::supervised::Version::Debian); })+
+        }
+        mod pypi {
+            $(#[test] fn $name() { super::$name(crate::supervised::Version::Pypi); })+
+        }
+    };
+}
+
 mod activate;
 mod clean;
 mod code;
@@ -33,5 +45,11 @@ mod retention;
 mod sandbox;
 mod sharing;
 mod ssh;
+mod supervised;
+mod supervisor_down;
+mod supervisor_outages;
+mod supervisor_return;
+mod supervisor_rolling;
+mod supervisor_wiring;
 mod tar_source;
 mod unruly_steps;

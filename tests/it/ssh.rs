@@ -108,7 +108,7 @@ fn cut_off_at_ten_moments(terminal: bool) {
         let over = || {
             let history = tree.json(&["history", "-n", "50"]);
             let deploys = history["entries"].as_array().unwrap().iter().filter(|entry| entry["operation"] == "deploy");
-            deploys.last().map(|entry| (entry["to"].clone(), entry["outcome"].clone()))
+            deploys.next_back().map(|entry| (entry["to"].clone(), entry["outcome"].clone()))
         };
         let is_new = |id: &serde_json::Value| id.as_str().is_some_and(|id| !before.contains_key(id));
         eventually(&moment, || over().is_some_and(|(to, outcome)| is_new(&to) && outcome == "done"));

@@ -27,11 +27,16 @@ pub(in crate::supervisor) struct Roll<'a> {
 }
 
 impl<'a> Roll<'a> {
-    /// `settings` are those of the files as they were and as they are, the newer ones last.
-    pub(in crate::supervisor) fn new(client: &'a Client, around: &'a mut dyn Around, settings: Vec<Settings>) -> Self {
-        let longest = settings.iter().map(|program| program.stopwaitsecs).max().unwrap_or_default();
+    /// `settings` are those of the files as they are, and of groups that are in them no more; `patience` is how long the
+    /// slowest of what there was and is may take to stop.
+    pub(in crate::supervisor) fn new(
+        client: &'a Client,
+        around: &'a mut dyn Around,
+        settings: Vec<Settings>,
+        patience: Duration,
+    ) -> Self {
         let settings = settings.into_iter().map(|s| (format!("{}:{}", s.group, s.name), s)).collect();
-        let patience = Duration::from_secs(longest) + GRACE;
+        let patience = patience + GRACE;
         Self { client, around, settings, patience, done: Done::default() }
     }
 

@@ -142,3 +142,9 @@ fn what_was_done_is_said_in_one_line() {
     let done = Done { removed: names("old"), restarted: names("web:0 web:1"), ..Done::default() };
     assert_eq!(done.summary(), "removed old; restarted web:0, web:1");
 }
+
+#[test]
+fn what_is_on_its_way_down_and_is_wanted_is_waited_for_before_it_is_started() {
+    let plan = plan("web", "web", "web:0 STOPPING\nweb:2 STOPPING", ["", "", ""], "web:0").unwrap();
+    assert_eq!((plan.restart, plan.at_rest), (names("web:0"), names("web:2")));
+}

@@ -1,0 +1,176 @@
+//! supervisord that is down, hung, or does not let us in: what can be told is told before anything is changed, and going
+//! back by hand always works.
+
+use crate::supervised::{World, script, sleeper, until};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
+
+/// B is live, A was before it.
+fn world() -> World {
+    let world = World::new();
+    let conf = sleeper("web", "") + &sleeper("worker", "");
+    for id in ["A", "B", "C"] {
+        world.build(id, &conf, &[]);
+    }
+    world.done("activate A");
+    world.done("activate B");
+    world
+}
+
+/// Whatever is wrong: `activate` changes nothing and says so, `rollback --no-restart` works.
+#[track_caller]
+fn is_refused(world: &World, word: &str) {
+    let answer = world.ends(3, "activate C");
+    assert!(answer.stderr.contains(word), "{}", answer.stderr);
+    assert!(
+        answer.stderr.contains("nothing was changed") && answer.stderr.contains("--no-restart"),
+        "{}",
+        answer.stderr
+    );
+    world.ends(3, "rollback");
+    assert_eq!(world.tree.live().as_deref(), Some("B"));
+    assert_eq!(world.history(), ["activate A done", "activate B done"]);
+    let status = world.ends(0, "status");
+    assert!(status.stderr.contains("warning: "), "{}", status.stderr);
+    world.ends(6, "doctor");
+    world.ends(0, "ps");
+    let document = world.json(0, "rollback --no-restart");
+    assert_eq!((&document["changed"], &document["confirmed"]), (&true.into(), &false.into()));
+    assert_eq!(world.tree.live().as_deref(), Some("A"));
+    assert_eq!(world.history().last().unwrap(), "rollback A done");
+}
+
+#[test]
+fn down() {
+    let mut world = world();
+    world.kill();
+    is_refused(&world, "cannot reach supervisord");
+    world.start();
+    until("the programs are up", || world.states().values().all(|state| state == "RUNNING"));
+    world.is_well("A", &["web", "worker"]);
+    world.done("restart");
+    world.is_well("A", &["web", "worker"]);
+}
+
+#[test]
+fn hung() {
+    let world = world();
+    world.signal("STOP");
+    is_refused(&world, "did not answer");
+    world.signal("CONT");
+    assert_eq!(world.works_in("web"), "B", "nobody told it to move");
+    let document = world.json(0, "activate A");
+    assert_eq!((&document["confirmed"], &document["to"]), (&true.into(), &"A".into()));
+    world.is_well("A", &["web", "worker"]);
+    assert_eq!(world.json(0, "activate A")["changed"], false);
+}
+
+#[test]
+fn with_the_wrong_password() {
+    let mut world = world();
+    world.kill();
+    let text = fs::read_to_string(world.config()).unwrap();
+    let guarded = text.replacen("s.sock\n", "s.sock\nusername=admin\npassword=right\n", 1);
+    let right = guarded.replace("[supervisorctl]\n", "[supervisorctl]\nusername=admin\npassword=right\n");
+    fs::write(world.config(), &right).unwrap();
+    world.start();
+    fs::write(
+        world.config(),
+        right.replace(
+            "[supervisorctl]\nusername=admin\npassword=right",
+            "[supervisorctl]\nusername=admin\npassword=wrong",
+        ),
+    )
+    .unwrap();
+    is_refused(&world, "refuses the user name and password");
+    fs::write(world.config(), right).unwrap();
+    world.done("restart");
+    world.is_well("A", &["web", "worker"]);
+}
+
+#[test]
+fn with_something_else_at_its_socket() {
+    let world = world();
+    let text = fs::read_to_string(world.config()).unwrap();
+    fs::write(world.config(), text.replace("serverurl=unix://%(here)s/s.sock", "serverurl=unix://%(here)s/gone.sock"))
+        .unwrap();
+    is_refused(&world, "cannot reach supervisord");
+    fs::write(world.config(), text).unwrap();
+    world.done("restart");
+    world.is_well("A", &["web", "worker"]);
+}
+
+#[test]
+fn killed_in_the_middle_it_is_said_what_was_done_and_what_was_not() {
+    let mut world = World::new();
+    let slow = "trap 'sleep 2; exit 0' TERM; while :; do sleep 0.05; done\n";
+    let conf = script("one", "slow.sh", "priority=1") + &script("two", "slow.sh", "priority=2");
+    for id in ["A", "B"] {
+        world.build(id, &conf, &[("slow.sh", slow)]);
+    }
+    world.done("activate A");
+    let child = world.command("activate B").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    until("the first is being stopped", || world.states()["one"] != "RUNNING");
+    world.kill();
+    let answer: crate::sandbox::Answer = child.wait_with_output().unwrap().into();
+    assert_eq!(answer.code, 5, "{}", answer.stderr);
+    let said = ["release B did not come up", "done before that", "not done: ", "release A is live again, but"];
+    assert!(said.iter().all(|part| answer.stderr.contains(part)), "{}", answer.stderr);
+    assert_eq!(world.tree.live().as_deref(), Some("A"));
+    world.start();
+    until("the programs are up", || world.states().values().all(|state| state == "RUNNING"));
+    world.done("restart");
+    world.is_well("A", &["one", "two"]);
+}
+
+#[test]
+fn while_it_restarts_the_programs_end_up_on_what_is_live() {
+    let world = world();
+    world.signal("HUP");
+    let answer = world.run("activate C");
+    assert!([0, 3, 5].contains(&answer.code), "{}", answer.stderr);
+    until("it is back", || world.run("restart").code == 0);
+    let live = world.tree.live().unwrap();
+    world.is_well(&live, &["web", "worker"]);
+}
+
+/// A root run works as the tree's user; supervisord and its files stay root's. Only where these tests run as root.
+#[test]
+fn p16_as_root_for_a_user_only_supervisord_is_asked_as_root() {
+    if !crate::sandbox::is_root() {
+        return;
+    }
+    let world = World::new();
+    fs::set_permissions(world.tree.beside(""), fs::Permissions::from_mode(0o755)).unwrap();
+    let root = world.tree.root();
+    let given = std::process::Command::new("chown").args(["-R", "nobody"]).arg(&root).status().unwrap();
+    assert!(given.success());
+    world.host("user = \"nobody\"\n[hooks]\ndrain = \"id -un >> drained\"\n");
+    let conf = sleeper("web", "user=nobody");
+    world.build("A", &conf, &[]);
+    world.build("B", &conf, &[]);
+    world.done("activate A");
+    world.done("activate B");
+    world.is_well("B", &["web"]);
+    let drained = fs::read_to_string(world.tree.release("B").join("drained")).unwrap();
+    assert_eq!(drained, "nobody\n");
+    let strangers = walkdir::WalkDir::new(&root)
+        .into_iter()
+        .flatten()
+        .filter(|entry| std::os::unix::fs::MetadataExt::uid(&entry.metadata().unwrap()) == 0);
+    assert_eq!(strangers.map(|entry| entry.path().to_owned()).collect::<Vec<_>>(), Vec::<std::path::PathBuf>::new());
+    // Whoever may not use the socket is told so, and can go back without it.
+    let by_nobody = |words: &str| -> crate::sandbox::Answer {
+        let mut command = world.tree.clean("setpriv");
+        command.args(["--reuid=nobody", "--regid=nogroup", "--clear-groups", crate::sandbox::PROGRAM]);
+        command.arg("--config").arg(world.tree.beside("app.toml")).args(words.split(' ')).output().unwrap().into()
+    };
+    let answer = by_nobody("rollback");
+    assert_eq!(answer.code, 3, "{}", answer.stderr);
+    assert!(answer.stderr.contains("cannot reach supervisord"), "{}", answer.stderr);
+    let answer = by_nobody("rollback --no-restart");
+    assert_eq!(answer.code, 0, "{}", answer.stderr);
+    world.done("restart");
+    world.is_well("A", &["web"]);
+}
