@@ -2,7 +2,7 @@
 
 use crate::cli::{Cli, Color, Command, Global, Kind, Resumed, SourceArgs, SupervisorVerb};
 use crate::clock::{Clock, Timestamp};
-use crate::commands::activate::Unconfirmed;
+use crate::commands::activation::Unconfirmed;
 use crate::commands::assemble::Manner;
 use crate::commands::create::{Create, Resume};
 use crate::commands::deploy::Deployed;
@@ -49,13 +49,13 @@ fn hold_back_signals() {
 /// Help and version go to standard output; everything else is a usage error.
 fn misspelt(error: &clap::Error, arguments: &[OsString]) -> Exit {
     if !error.use_stderr() {
-        return written(print(&error.render().to_string()), Exit::Done);
+        return written(print(&error.render().to_string()), Exit::Done, false);
     }
     if arguments.iter().any(|argument| argument == "--json") {
         let rendered = error.render().to_string();
         let message = rendered.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
         let error = Error::new(error::Kind::Usage, message).hint("`releasectl --help`");
-        return written(print(&report::document(None, None, None, None, Some(&error))), Exit::Usage);
+        return written(print(&report::document(None, None, None, None, Some(&error))), Exit::Usage, false);
     }
     let _ = write!(io::stderr(), "{}", error.render());
     Exit::Usage
@@ -65,7 +65,7 @@ fn perform(cli: &Cli, arguments: &[OsString]) -> Exit {
     if let Command::Completions { shell } = cli.command {
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut Cli::command(), "releasectl", &mut script);
-        return written(print(&String::from_utf8_lossy(&script)), Exit::Done);
+        return written(print(&String::from_utf8_lossy(&script)), Exit::Done, false);
     }
     let (context, outcome) = match context(&cli.global, arguments) {
         Ok(context) => {
@@ -108,14 +108,14 @@ fn conclude(cli: &Cli, context: Option<&Context>, outcome: Result<Outcome>) -> E
         let root = context.map(|context| context.root.as_path());
         let environment = context.and_then(|context| context.config.environment.as_deref());
         let document = report::document(Some(cli.command.name()), root, environment, outcome.as_ref(), error.as_ref());
-        return written(print(&document), exit);
+        return written(print(&document), exit, cli.command.changes());
     }
     let text = outcome.map(|outcome| report::outcome(&outcome, paint(io::stdout().is_terminal()), cli.global.quiet));
     let printed = text.map_or(Ok(()), |text| print(&text));
     if let Some(error) = &error {
         let _ = write!(io::stderr(), "{}", report::failure(error, paint(io::stderr().is_terminal())));
     }
-    written(printed, exit)
+    written(printed, exit, cli.command.changes())
 }
 
 /// What a verb found, or what did not come up: the outcome is told all the same.
@@ -146,15 +146,12 @@ fn print(text: &str) -> io::Result<()> {
     }
 }
 
-/// What was asked for and could not be written is a failure; what was done stays done.
-fn written(printed: io::Result<()>, exit: Exit) -> Exit {
-    match printed {
-        Err(cause) if exit == Exit::Done => {
-            let _ = writeln!(io::stderr(), "error: cannot write to standard output: {cause}");
-            Exit::Failed
-        }
-        _ => exit,
-    }
+/// What was asked for and could not be written is a failure. What was changed is done all the same: status 1 would say
+/// that it is not.
+fn written(printed: io::Result<()>, exit: Exit, changes: bool) -> Exit {
+    let Err(cause) = printed else { return exit };
+    let _ = writeln!(io::stderr(), "error: cannot write to standard output: {cause}");
+    if exit == Exit::Done && !changes { Exit::Failed } else { exit }
 }
 
 fn dispatch(context: &Context, command: &Command) -> Result<Outcome> {

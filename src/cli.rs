@@ -121,7 +121,7 @@ pub enum Command {
         #[command(flatten)]
         source: SourceArgs,
         /// The new release's id; by default the time in UTC
-        #[arg(long, value_name = "ID", value_parser = id)]
+        #[arg(long, value_name = "ID")]
         id: Option<ReleaseId>,
         /// Go on with an unfinished release: the newest, or ID; "anyway" though the recipe has changed
         #[arg(long, value_name = "ID", num_args = 0..=1, conflicts_with = "id")]
@@ -133,7 +133,7 @@ pub enum Command {
         #[command(flatten)]
         source: SourceArgs,
         /// Deploy this release, built before
-        #[arg(long, value_name = "RELEASE", value_parser = target, conflicts_with_all = ["source", "ref"])]
+        #[arg(long, value_name = "RELEASE", conflicts_with_all = ["source", "ref"])]
         release: Option<Target>,
         /// Go on with the newest deploy that did not come to its end; "anyway" though the recipe has changed
         #[arg(long, value_name = "anyway", num_args = 0..=1, require_equals = true, value_parser = ["anyway"])]
@@ -142,10 +142,10 @@ pub enum Command {
     /// Make a release live
     Activate {
         /// Which
-        #[arg(value_parser = target, default_value = "latest")]
+        #[arg(default_value = "latest")]
         release: Target,
         /// Change nothing unless this release (or none) is live
-        #[arg(long, value_name = "ID|none", value_parser = expected)]
+        #[arg(long, value_name = "ID|none")]
         expect_current: Option<Expected>,
         /// Leave the programs as they are; supervisord is not asked
         #[arg(long)]
@@ -154,10 +154,10 @@ pub enum Command {
     /// Make the release live that was live before
     Rollback {
         /// Go back to this one
-        #[arg(long, value_name = "RELEASE", value_parser = target)]
+        #[arg(long, value_name = "RELEASE")]
         to: Option<Target>,
         /// Change nothing unless this release is live
-        #[arg(long, value_name = "ID", value_parser = expected)]
+        #[arg(long, value_name = "ID")]
         expect_current: Option<Expected>,
         /// Only say where it would go
         #[arg(long)]
@@ -188,7 +188,7 @@ pub enum Command {
     /// One release
     Show {
         /// Which
-        #[arg(value_parser = target, default_value = "current")]
+        #[arg(default_value = "current")]
         release: Target,
     },
     /// What was done, by whom, and how it ended
@@ -200,13 +200,12 @@ pub enum Command {
     /// What a build printed; by default the newest
     Log {
         /// Which
-        #[arg(value_parser = target)]
         release: Option<Target>,
     },
     /// Where a release is
     Path {
         /// Which
-        #[arg(value_parser = target, default_value = "current")]
+        #[arg(default_value = "current")]
         release: Target,
     },
     /// Which processes run from which release
@@ -215,7 +214,6 @@ pub enum Command {
     #[command(group(clap::ArgGroup::new("long").required(true)))]
     Pin {
         /// Which
-        #[arg(value_parser = target)]
         release: Target,
         /// For N days
         #[arg(long, value_name = "N", group = "long")]
@@ -230,19 +228,18 @@ pub enum Command {
     /// Take a release's pins away
     Unpin {
         /// Which
-        #[arg(value_parser = target)]
         release: Target,
     },
     /// Remove releases by name, with the same protections as clean
     Remove {
         /// Which
-        #[arg(value_parser = target, required = true)]
+        #[arg(required = true)]
         releases: Vec<Target>,
     },
     /// Run a command inside a release
     Exec {
         /// Which
-        #[arg(long, value_parser = target, default_value = "current")]
+        #[arg(long, default_value = "current")]
         release: Target,
         /// The command and its arguments
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
@@ -251,7 +248,7 @@ pub enum Command {
     /// Run the recipe's manage command inside a release
     Manage {
         /// Which
-        #[arg(long, value_parser = target, default_value = "current")]
+        #[arg(long, default_value = "current")]
         release: Target,
         /// Its arguments
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -262,7 +259,7 @@ pub enum Command {
         /// Which task
         name: String,
         /// Which release
-        #[arg(long, value_parser = target, default_value = "current")]
+        #[arg(long, default_value = "current")]
         release: Target,
     },
     /// Restart this environment's programs, those that run if none is named
@@ -299,7 +296,7 @@ pub enum Command {
     /// Whether a release is what it was when it became ready
     Verify {
         /// Which
-        #[arg(value_parser = target, default_value = "current")]
+        #[arg(default_value = "current")]
         release: Target,
     },
     /// Remove current
@@ -331,7 +328,7 @@ pub enum SupervisorVerb {
     /// Render a release's files from its templates anew
     Render {
         /// Which
-        #[arg(value_parser = target, default_value = "current")]
+        #[arg(default_value = "current")]
         release: Target,
     },
     /// Have supervisord include the live release's files
@@ -389,16 +386,4 @@ impl Command {
 
 fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text).ok_or_else(|| "a duration is a number and one of s, m, h, d, w".to_owned())
-}
-
-fn id(text: &str) -> Result<ReleaseId, String> {
-    text.parse().map_err(|error: crate::release::NotAnId| error.to_string())
-}
-
-fn target(text: &str) -> Result<Target, String> {
-    text.parse().map_err(|error: crate::release::NotAnId| error.to_string())
-}
-
-fn expected(text: &str) -> Result<Expected, String> {
-    text.parse().map_err(|error: crate::release::NotAnId| error.to_string())
 }

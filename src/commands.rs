@@ -2,6 +2,7 @@
 //! uses create, activate and clean.
 
 pub mod activate;
+pub mod activation;
 pub mod assemble;
 mod bring_up;
 pub mod clean;
@@ -206,7 +207,7 @@ pub enum Outcome {
     /// `deploy`
     Deploy(deploy::Deployed),
     /// `activate`, `rollback`, `deactivate`, `hotfix`
-    Activate(activate::Activation),
+    Activate(activation::Activation),
     /// `clean`, `remove`
     Clean(clean::Cleaned),
     /// `list`

@@ -83,6 +83,9 @@ pub struct Begin {
     /// The command it is a part of, or why it is done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
+    /// What made `to` bad before; if the flip is not made it is that again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bad: Option<String>,
     /// For a flip: what it means for the programs.
     #[serde(default, skip_serializing_if = "Following::is_nothing")]
     pub programs: Following,
@@ -112,7 +115,7 @@ impl Begin {
     /// A beginning of which nothing more is known yet.
     pub fn of(operation: Operation, by: &str) -> Self {
         let (by, releases, programs) = (by.to_owned(), Vec::new(), Following::Nothing);
-        Self { operation, by, from: None, to: None, chain: None, releases, cause: None, programs }
+        Self { operation, by, from: None, to: None, chain: None, releases, cause: None, bad: None, programs }
     }
 
     /// Whether programs may run from another release than the live one once this flip is made, until they are confirmed.

@@ -19,7 +19,7 @@ const COMPOSED: [(&str, &[&str]); 5] = [
     ("remove", &["clean"]),
 ];
 /// Below commands/ and no verbs: what several of them share.
-const SHARED: [&str; 6] = ["assemble", "describe", "hooks", "inside", "programs", "tee"];
+const SHARED: [&str; 8] = ["activation", "assemble", "bring_up", "describe", "hooks", "inside", "programs", "tee"];
 
 /// What only one place may do: words of the code, and the files that may hold them.
 const HOMES: [(&str, &[&str], &[&str]); 6] = [
@@ -210,7 +210,7 @@ impl House {
             }
         }
         let at_top = file.parent() == Some(Path::new(""));
-        if code.contains("super::super") || at_top && code.contains("super::") {
+        if code.contains("super::super::") || at_top && code.contains("super::") {
             wrong.push(format!("{shown} goes by way of the roof: write crate::"));
         }
         if own == "commands" && !at_top {

@@ -5,7 +5,7 @@
 //! What is about to be brought over is in the journal before the flip. After a kill at any point the next command finds
 //! there what the programs are owed, and the next `activate` or `restart` does it.
 
-use super::activate::{Activation, Unconfirmed};
+use super::activation::{Activation, Unconfirmed};
 use super::hooks::{self, News, Turn};
 use super::inside::workplace;
 use super::programs::{self, Hooked, configured, connect, ours, owner, together};

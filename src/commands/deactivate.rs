@@ -1,6 +1,6 @@
 //! `deactivate`: nothing is live any more.
 
-use super::activate::Activation;
+use super::activation::Activation;
 use super::{Context, Outcome};
 use crate::error::{Error, Result};
 use crate::operation::Operation;

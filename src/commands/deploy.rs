@@ -1,6 +1,7 @@
 //! `deploy`: create, prepare steps, activate, finish steps, clean.
 
-use super::activate::{Activation, alive};
+use super::activate::alive;
+use super::activation::Activation;
 use super::assemble::run_step;
 use super::bring_up::{GoLive, go_live};
 use super::clean::{self, Clean};

@@ -1,7 +1,6 @@
 //! `doctor`: checks everything, and says what to do.
 
-use super::programs::{configured, connect, ours};
-use super::supervisor::wired;
+use super::programs::{configured, connect, ours, wired};
 use super::{Context, Outcome};
 use crate::directory::kind;
 use crate::error::Result;

@@ -53,7 +53,7 @@ pub fn run(context: &Context, change: &Change) -> Result<Outcome> {
     refuse_moved(&locked.standing().live, &live)?;
     let wanted = GoLive { operation: Operation::Activate, to: build.id(), cause: "hotfix", restart: true };
     let activation = go_live(context, &mut locked, &wanted)?;
-    Ok(Outcome::Activate(super::activate::Activation { steps: build.manifest.steps.clone(), ..activation }))
+    Ok(Outcome::Activate(super::activation::Activation { steps: build.manifest.steps.clone(), ..activation }))
 }
 
 /// A change that can be made.

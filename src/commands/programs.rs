@@ -13,6 +13,7 @@ use crate::recipe::{Settings, Wiring};
 use crate::release::ReleaseId;
 use crate::standing::Standing;
 use crate::steps;
+use crate::supervisor::conf::edit::Wired;
 use crate::supervisor::conf::{Declared, declared_in, wire};
 use crate::supervisor::roll::{Done, is_named};
 use crate::supervisor::rpc::methods::{Process, State};
@@ -265,4 +266,32 @@ pub(super) fn operate(context: &Context, locked: &mut LockedTree<'_>, act: Act, 
         locked.programs_changed(operation::Programs { settled, ..operation::Programs::default() });
     }
     Ok(Outcome::Programs(done?.into()))
+}
+
+/// The copies there are of this environment's files: name and content.
+pub(super) fn copied(context: &Context, config: &Path) -> Vec<(String, Option<Vec<u8>>)> {
+    let directory = wire::directory_of_copies(config);
+    let prefix = wire::name_of_copy(owner(context), "");
+    as_root(|| {
+        let entries = std::fs::read_dir(&directory).into_iter().flatten().flatten();
+        let own = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix));
+        let read = |entry: std::fs::DirEntry| {
+            (entry.file_name().to_string_lossy().into_owned(), std::fs::read(entry.path()).ok())
+        };
+        let mut found: Vec<_> = own.map(read).collect();
+        found.sort();
+        found
+    })
+}
+
+/// How supervisord comes to read this environment's files; `None` if it does not.
+pub(super) fn wired(context: &Context, tree: &Tree, config: &Path) -> Result<Option<&'static str>> {
+    if copies(context, config).is_some() {
+        return Ok((!copied(context, config).is_empty()).then_some("copy"));
+    }
+    Ok(match as_root(|| wire::status(config, tree.layout().root(), owner(context)))? {
+        Wired::Yes => Some("include"),
+        Wired::ByHand => Some("by_hand"),
+        Wired::Elsewhere | Wired::No => None,
+    })
 }

@@ -1,6 +1,7 @@
 //! `rollback`: makes the release live that was live before.
 
-use super::activate::{Activation, Expected, alive, expect};
+use super::activate::{Expected, alive, expect};
+use super::activation::Activation;
 use super::bring_up::{GoLive, go_live};
 use super::hooks::{self, News, Turn};
 use super::{Context, Outcome, Target};

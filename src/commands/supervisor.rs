@@ -2,14 +2,13 @@
 
 use super::assemble::rendered;
 use super::bring_up::install;
-use super::programs::{configured, connect, copies, declared, owner, required};
+use super::programs::{configured, connect, copied, declared, owner, required, wired};
 use super::{Context, Outcome, Target};
 use crate::error::{Error, Result};
 use crate::identity::as_root;
 use crate::operation::Programs;
 use crate::recipe::Wiring;
 use crate::release::ReleaseId;
-use crate::supervisor::conf::edit::Wired;
 use crate::supervisor::conf::{declared_in, files_of, wire};
 use crate::supervisor::render;
 use crate::tree::Tree;
@@ -122,22 +121,6 @@ fn remove_copies(context: &Context, config: &Path) -> Result<bool> {
     Ok(true)
 }
 
-/// The copies there are of this environment's files: name and content.
-fn copied(context: &Context, config: &Path) -> Vec<(String, Option<Vec<u8>>)> {
-    let directory = wire::directory_of_copies(config);
-    let prefix = wire::name_of_copy(owner(context), "");
-    as_root(|| {
-        let entries = std::fs::read_dir(&directory).into_iter().flatten().flatten();
-        let own = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix));
-        let read = |entry: std::fs::DirEntry| {
-            (entry.file_name().to_string_lossy().into_owned(), std::fs::read(entry.path()).ok())
-        };
-        let mut found: Vec<_> = own.map(read).collect();
-        found.sort();
-        found
-    })
-}
-
 fn look(context: &Context, tree: &Tree, changed: bool, release: Option<ReleaseId>) -> Result<Supervised> {
     let config = configured(context).map(Path::to_owned);
     let (mut files, mut groups, mut without_user) = (Vec::new(), Vec::new(), Vec::new());
@@ -157,16 +140,4 @@ fn look(context: &Context, tree: &Tree, changed: bool, release: Option<ReleaseId
         answer => answer.and_then(|answer| answer.ok()),
     };
     Ok(Supervised { changed, config, wired, release, files, groups, without_user, version })
-}
-
-/// How supervisord comes to read this environment's files; `None` if it does not.
-pub(super) fn wired(context: &Context, tree: &Tree, config: &Path) -> Result<Option<&'static str>> {
-    if copies(context, config).is_some() {
-        return Ok((!copied(context, config).is_empty()).then_some("copy"));
-    }
-    Ok(match as_root(|| wire::status(config, tree.layout().root(), owner(context)))? {
-        Wired::Yes => Some("include"),
-        Wired::ByHand => Some("by_hand"),
-        Wired::Elsewhere | Wired::No => None,
-    })
 }

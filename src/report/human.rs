@@ -1,7 +1,7 @@
 //! Outcomes and errors as people read them.
 
 use super::progress::span;
-use crate::commands::activate::Activation;
+use crate::commands::activation::Activation;
 use crate::commands::clean::{Cleaned, Judged};
 use crate::commands::describe::Release;
 use crate::commands::doctor::Diagnosis;

@@ -69,7 +69,8 @@ impl LockedTree<'_> {
         let Flip { operation, to, cause, programs, bad: why } = flip;
         let (from_now, chain_now, cause) = (from.clone(), Some(chain.clone()), Some(cause));
         let begin = Begin::of(operation, &self.actor.by);
-        let begin = Begin { from: from_now, to: to.clone(), chain: chain_now, cause, programs, ..begin };
+        let begin =
+            Begin { from: from_now, to: to.clone(), chain: chain_now, cause, programs, bad: bad.clone(), ..begin };
         let seq = self.begin(&begin)?;
         // What goes live is no longer bad, and must not be while it is live.
         if let (Some(to), Some(_)) = (&to, &bad) {

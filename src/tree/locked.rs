@@ -191,6 +191,9 @@ impl LockedTree<'_> {
                 self.unconfirmed.retain(|unconfirmed| *unconfirmed != seq);
             }
             let outcome = if made { Outcome::Done } else { Outcome::Interrupted };
+            if let (false, Some(to), Some(bad)) = (made, &begin.to, &begin.bad) {
+                self.mark(to, Some(bad.clone()));
+            }
             if let (Operation::Rollback, true, Some(from)) = (begin.operation, made, &begin.from) {
                 self.mark(from, Some(super::flip::rolled_back(self.actor.clock.now())));
             }

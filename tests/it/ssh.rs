@@ -107,8 +107,9 @@ fn cut_off_at_ten_moments(terminal: bool) {
         tree.open_gate();
         let over = || {
             let history = tree.json(&["history", "-n", "50"]);
-            let deploys = history["entries"].as_array().unwrap().iter().filter(|entry| entry["operation"] == "deploy");
-            deploys.next_back().map(|entry| (entry["to"].clone(), entry["outcome"].clone()))
+            let entries = history["entries"].as_array().unwrap();
+            let last = entries.iter().rev().find(|entry| entry["operation"] == "deploy");
+            last.map(|entry| (entry["to"].clone(), entry["outcome"].clone()))
         };
         let is_new = |id: &serde_json::Value| id.as_str().is_some_and(|id| !before.contains_key(id));
         eventually(&moment, || over().is_some_and(|(to, outcome)| is_new(&to) && outcome == "done"));
