@@ -277,6 +277,11 @@ impl Program {
 
     /// Becomes this program, keeping the process and its standard streams; returns only if that fails.
     pub fn replace(self) -> io::Error {
+        // A bare name was looked for already. The system would look again, and say of a directory on PATH that may not be
+        // read that the program may not be run.
+        if !self.file.as_encoded_bytes().contains(&b'/') {
+            return nix::errno::Errno::ENOENT.into();
+        }
         let mut command = self.bare();
         command.exec()
     }

@@ -26,6 +26,11 @@ impl Host {
             left_out("a deploy over ssh", "sshd is not installed");
             return None;
         };
+        let user = nix::unistd::User::from_uid(nix::unistd::Uid::effective()).unwrap();
+        let Some(user) = user.filter(|user| !["nologin", "false"].iter().any(|no| user.shell.ends_with(no))) else {
+            left_out("a deploy over ssh", "this user cannot log in");
+            return None;
+        };
         let dir = tree.beside("ssh");
         fs::create_dir(&dir).unwrap();
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o700)).unwrap();
@@ -50,10 +55,10 @@ impl Host {
             tree.clean(sshd)
         };
         let sshd = command.args(["-D", "-e", "-f"]).arg(dir.join("sshd_config")).stderr(log).spawn().unwrap();
-        let user = nix::unistd::User::from_uid(nix::unistd::Uid::effective()).unwrap().unwrap().name;
         let words = format!(
             "-F none -q -p {port} -i {shown}/client -o IdentitiesOnly=yes -o IdentityAgent=none -o BatchMode=yes \
-             -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null {user}@127.0.0.1"
+             -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null {}@127.0.0.1",
+            user.name
         );
         let host = Self { sshd, options: words.split(' ').map(str::to_owned).collect() };
         eventually("sshd", || TcpStream::connect(("127.0.0.1", port)).is_ok());
