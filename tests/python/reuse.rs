@@ -118,10 +118,12 @@ fn an_upgraded_interpreter_means_afresh() {
     built_afresh(&sandbox, &table, "it was made with Python 3.11.9");
 }
 
+/// What was done, and doing it below the site directory.
+type Change = (&'static str, fn(&Path));
+
 #[test]
 fn an_environment_that_was_changed_by_hand_is_not_linked() {
-    type Change = fn(&Path);
-    let changes: [(&str, Change); 6] = [
+    let changes: [Change; 6] = [
         ("a file was edited", |site| fs::write(site.join("greeting.py"), "def greet(n): return n\n").unwrap()),
         ("a file was touched", |site| {
             let file = fs::File::options().append(true).open(site.join("greeting.py")).unwrap();
