@@ -4,6 +4,7 @@
 use crate::directory::{Dir, Identity, Names, PathError, Result, kind};
 use nix::errno::Errno;
 use nix::sys::stat::{FileStat, SFlag};
+use nix::sys::statfs::{FsType, fstatfs};
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -18,7 +19,7 @@ const SHARED_DEPTH: usize = 8;
 /// No more than this many are shared in all, so that width costs no memory.
 const SHARED_MOST: usize = 4096;
 /// What statfs says of XFS; not every C library has a name for it.
-const XFS: nix::libc::c_long = 0x5846_5342;
+const XFS: FsType = FsType(0x5846_5342);
 /// Failures told by path; the others are only counted.
 const TOLD_MOST: usize = 1000;
 
@@ -82,7 +83,7 @@ pub fn delete_any(parent: &Dir, name: &OsStr, tell: &(dyn Fn(u64) + Sync)) -> Re
 
 /// Two workers, where the file system gains by it: XFS serialises unlinking and loses.
 fn workers(root: &Dir) -> usize {
-    let serial = nix::sys::statfs::fstatfs(root).is_ok_and(|fs| fs.filesystem_type().0 == XFS);
+    let serial = fstatfs(root).is_ok_and(|fs| fs.filesystem_type() == XFS);
     if serial { 1 } else { std::thread::available_parallelism().map_or(1, |n| n.get().min(2)) }
 }
 
