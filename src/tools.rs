@@ -159,6 +159,7 @@ impl Tools {
             directory: PathBuf::from("/"),
             limit: None,
             input: None,
+            orphans: false,
         }
     }
 }
@@ -172,6 +173,7 @@ pub struct Program {
     directory: PathBuf,
     limit: Option<Duration>,
     input: Option<File>,
+    orphans: bool,
 }
 
 impl Program {
@@ -203,6 +205,14 @@ impl Program {
         self
     }
 
+    /// Lets [`Program::run`] say, as the end of the output, which processes it left behind. This process must run one
+    /// program at a time then: what another leaves meanwhile could not be told apart.
+    #[must_use]
+    pub fn naming_orphans(mut self) -> Self {
+        self.orphans = true;
+        self
+    }
+
     /// What it reads as standard input, from the file's present position.
     #[must_use]
     pub fn input(mut self, input: File) -> Self {
@@ -219,22 +229,22 @@ impl Program {
     }
 
     /// Runs it, hands everything it prints (both streams, in order) to `sink`, and returns when it has ended: what it
-    /// left behind in the background is told there and not waited for. An error of `sink` ends it.
+    /// left behind in the background is not waited for. An error of `sink` ends it.
     pub fn run(self, sink: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> Result<(), ToolError> {
         let (label, limit) = (self.label(), self.limit);
         let failed = |cause| ToolError::Start { program: label.clone(), cause };
         let (reader, writer) = io::pipe().map_err(failed)?;
-        // What it leaves behind comes to us instead of init, so that it can be named.
-        let _ = nix::sys::prctl::set_child_subreaper(true);
-        let before = watch::orphans();
+        let before = self.orphans.then(watch::adopt_orphans);
         let mut command = self.command();
         command.stdout(writer.try_clone().map_err(failed)?).stderr(writer);
         let child = command.spawn().map_err(failed)?;
         drop(command);
         let ended = Running { label: label.clone(), limit, child, started: Instant::now() }.watch(reader, sink);
-        let left: Vec<String> = watch::orphans().difference(&before).map(u32::to_string).collect();
-        if !left.is_empty() {
-            let _ = sink(format!("releasectl: {label} left processes behind: {}\n", left.join(", ")).as_bytes());
+        if let Some(before) = before {
+            let left: Vec<String> = watch::orphans().difference(&before).map(u32::to_string).collect();
+            if !left.is_empty() {
+                let _ = sink(format!("releasectl: {label} left processes behind: {}\n", left.join(", ")).as_bytes());
+            }
         }
         ended
     }

@@ -40,7 +40,7 @@ impl Workplace {
 
     /// A shell command, with `arguments` as `$1`, `$2`, ….
     pub fn shell<A: AsRef<OsStr>>(&self, command: &str, arguments: impl IntoIterator<Item = A>) -> Program {
-        self.dress(self.tools.program("/bin/sh")).args(["-c", command, "sh"]).args(arguments)
+        self.dress(self.tools.program("/bin/sh")).naming_orphans().args(["-c", command, "sh"]).args(arguments)
     }
 
     /// A program, looked for in the release's python_env first.

@@ -136,6 +136,12 @@ fn readable(output: &PipeReader, milliseconds: u16) -> io::Result<bool> {
     }
 }
 
+/// Has orphans come to us instead of init from now on; returns those that have already.
+pub(super) fn adopt_orphans() -> BTreeSet<u32> {
+    let _ = nix::sys::prctl::set_child_subreaper(true);
+    orphans()
+}
+
 /// The processes that were left to us by parents that have ended, zombies aside; see [`super::Program::run`].
 pub(super) fn orphans() -> BTreeSet<u32> {
     let own = std::process::id();
