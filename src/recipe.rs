@@ -64,8 +64,6 @@ pub enum Link {
     /// Every file is the release's own.
     #[default]
     Copy,
-    /// Unchanged files are links to the previous release's, and read-only.
-    Hardlink,
 }
 
 /// `[python]`

@@ -200,8 +200,7 @@ impl World {
 
     /// The release a program works in.
     pub fn works_in(&self, program: &str) -> String {
-        let cwd = fs::read_link(format!("/proc/{}/cwd", self.pid(program))).unwrap();
-        cwd.file_name().unwrap().to_str().unwrap().to_owned()
+        settled_directory(self.pid(program)).file_name().unwrap().to_str().unwrap().to_owned()
     }
 
     /// Checks what must hold after everything: these programs run, from the release that `current` names, nothing else of
@@ -237,6 +236,18 @@ impl World {
         let text = |entry: &Value, name: &str| entry[name].as_str().unwrap_or("-").to_owned();
         flips.map(|e| format!("{} {} {}", text(e, "operation"), text(e, "to"), text(e, "outcome"))).collect()
     }
+}
+
+/// Where a process works once it has left the directory it was forked in: until then it is still on its way to its program.
+fn settled_directory(pid: u32) -> PathBuf {
+    let works = |pid: u32| fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default();
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().nth(1)?.parse().ok());
+    let begun = Instant::now();
+    while parent.is_some_and(|parent| works(pid) == works(parent)) && begun.elapsed() < Duration::from_secs(5) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    works(pid)
 }
 
 impl Drop for World {

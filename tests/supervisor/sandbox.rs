@@ -227,8 +227,20 @@ impl Sandbox {
 
     /// The directory a program works in: its release, if its configuration says so.
     pub fn works_in(&self, id: &str) -> PathBuf {
-        fs::read_link(format!("/proc/{}/cwd", self.pid(id))).unwrap()
+        settled_directory(self.pid(id))
     }
+}
+
+/// Where a process works once it has left the directory it was forked in: until then it is still on its way to its program.
+fn settled_directory(pid: i32) -> PathBuf {
+    let works = |pid: i32| fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default();
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().nth(1)?.parse().ok());
+    let begun = Instant::now();
+    while parent.is_some_and(|parent| works(pid) == works(parent)) && begun.elapsed() < Duration::from_secs(5) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    works(pid)
 }
 
 impl Drop for Sandbox {
