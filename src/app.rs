@@ -165,9 +165,10 @@ fn dispatch(context: &Context, command: &Command) -> Result<Outcome> {
             });
             commands::create::run(context, &Create { id: id.clone(), resume, ..create(source, anyway) })
         }
-        Command::Deploy { source, release, resume } => {
+        Command::Deploy { source, release, resume, expect_current } => {
             let create = create(source, matches!(resume, Some(Some(_))));
-            let deploy = commands::deploy::Deploy { create, release: release.clone(), resume: resume.is_some() };
+            let (release, expected) = (release.clone(), expect_current.clone());
+            let deploy = commands::deploy::Deploy { create, release, resume: resume.is_some(), expected };
             commands::deploy::run(context, &deploy)
         }
         Command::Activate { release, expect_current, no_restart } => {

@@ -138,6 +138,9 @@ pub enum Command {
         /// Go on with the newest deploy that did not come to its end; "anyway" though the recipe has changed
         #[arg(long, value_name = "anyway", num_args = 0..=1, require_equals = true, value_parser = ["anyway"])]
         resume: Option<Option<String>>,
+        /// Change nothing unless this release (or none) is live
+        #[arg(long, value_name = "ID|none")]
+        expect_current: Option<Expected>,
     },
     /// Make a release live
     Activate {

@@ -6,8 +6,11 @@ use crate::error::{Error, Result};
 use crate::operation::Operation;
 use crate::python;
 use crate::release::ReleaseId;
-use crate::tree::{LockedTree, Tree};
+use crate::tree::Tree;
 use std::str::FromStr;
+
+/// What to do where another release is live than was expected.
+pub(super) const FASTER: &str = "somebody was faster: look at `releasectl history`, then decide anew";
 
 /// What `--expect-current` says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +33,7 @@ impl FromStr for Expected {
 pub fn run(context: &Context, target: &Target, expected: Option<&Expected>, restart: bool) -> Result<Outcome> {
     let tree = context.tree()?;
     let mut locked = context.lock(&tree)?;
-    expect(&locked, expected)?;
+    expect(locked.standing().live.as_ref(), expected)?;
     let id = target.resolve(&tree)?;
     alive(context, &tree, &id)?;
     let wanted = GoLive { operation: Operation::Activate, to: &id, cause: "activate", restart };
@@ -50,21 +53,17 @@ pub(super) fn alive(context: &Context, tree: &Tree, id: &ReleaseId) -> Result<()
 }
 
 /// Refuses if another release is live than was expected.
-pub(super) fn expect(locked: &LockedTree<'_>, expected: Option<&Expected>) -> Result<()> {
-    let live = locked.standing().live.as_ref();
-    let holds = match expected {
-        None => true,
-        Some(Expected::Nothing) => live.is_none(),
-        Some(Expected::Release(id)) => live == Some(id),
+pub(super) fn expect(live: Option<&ReleaseId>, expected: Option<&Expected>) -> Result<()> {
+    let Some(surprise) = surprise(live, expected) else { return Ok(()) };
+    Err(Error::refused(format!("{surprise}; nothing was changed")).hint(FASTER))
+}
+
+/// What is live, if another release was expected.
+pub(super) fn surprise(live: Option<&ReleaseId>, expected: Option<&Expected>) -> Option<String> {
+    let wanted = match expected? {
+        Expected::Nothing => None,
+        Expected::Release(id) => Some(id),
     };
-    if holds {
-        return Ok(());
-    }
-    let shown = live.map_or_else(|| "nothing".to_owned(), ToString::to_string);
-    let wanted = match expected {
-        Some(Expected::Release(id)) => id.to_string(),
-        _ => "nothing".to_owned(),
-    };
-    let hint = "somebody was faster: look at `releasectl history`, then decide anew";
-    Err(Error::refused(format!("{shown} is live, not {wanted} as expected; nothing was changed")).hint(hint))
+    let shown = |id: Option<&ReleaseId>| id.map_or_else(|| "nothing".to_owned(), ToString::to_string);
+    (live != wanted).then(|| format!("{} is live, not {} as expected", shown(live), shown(wanted)))
 }

@@ -1,6 +1,6 @@
 //! `deploy`: create, prepare steps, activate, finish steps, clean.
 
-use super::activate::alive;
+use super::activate::{Expected, FASTER, alive, expect, surprise};
 use super::activation::Activation;
 use super::assemble::run_step;
 use super::bring_up::{GoLive, go_live};
@@ -27,6 +27,8 @@ pub struct Deploy {
     pub release: Option<Target>,
     /// Go on with a deploy that did not come to its end.
     pub resume: bool,
+    /// What must be live for it, when it begins and when it flips.
+    pub expected: Option<Expected>,
 }
 
 /// A deploy that came to its end.
@@ -44,6 +46,7 @@ pub fn run(context: &Context, wanted: &Deploy) -> Result<Outcome> {
     let tree = context.tree_or_new()?;
     let _turn = tree.deploy_turn()?.ok_or_else(|| another(&tree))?;
     let from = tree.live()?.id().cloned();
+    expect(from.as_ref(), wanted.expected.as_ref())?;
     let news = News { operation: "deploy", from: from.as_ref(), to: None, error: None };
     hooks::run(context, &tree, Turn::Start, news)?;
     let outcome = obtain(context, &tree, wanted).and_then(|build| carry_out(context, &tree, build, wanted));
@@ -107,7 +110,8 @@ fn carry_out(context: &Context, tree: &Tree, mut build: Build, wanted: &Deploy) 
     let mut locked = context.lock_briefly(tree)?;
     let seq = locked.deploy_begins(build.id())?;
     drop(locked);
-    let mut deploying = Deploying { context, tree, settings, seq, steps: build.manifest.steps.clone() };
+    let (expected, steps) = (wanted.expected.as_ref(), build.manifest.steps.clone());
+    let mut deploying = Deploying { context, tree, settings, expected, seq, steps };
     let outcome = deploying.run(&mut build);
     match context.lock_briefly(tree) {
         Ok(mut locked) => {
@@ -152,6 +156,7 @@ struct Deploying<'a> {
     context: &'a Context,
     tree: &'a Tree,
     settings: Settings,
+    expected: Option<&'a Expected>,
     seq: u64,
     steps: Vec<StepRecord>,
 }
@@ -167,6 +172,9 @@ impl Deploying<'_> {
         let started = Instant::now();
         alive(self.context, self.tree, &id)?;
         let mut locked = self.context.lock_briefly(self.tree)?;
+        if let Some(surprise) = surprise(locked.standing().live.as_ref(), self.expected) {
+            return Err(Error::new(Kind::Failed, surprise).hint(FASTER));
+        }
         let wanted = GoLive { operation: Operation::Activate, to: &id, cause: "deploy", restart: true };
         let activation = go_live(self.context, &mut locked, &wanted)?;
         let status = if activation.unconfirmed.is_some() { StepStatus::Failed } else { StepStatus::Done };

@@ -33,7 +33,7 @@ pub fn run(context: &Context, wanted: &Rollback) -> Result<Outcome> {
         return Ok(Outcome::Activate(Activation { dry_run: true, ..activation }));
     }
     let mut locked = context.lock(&tree)?;
-    expect(&locked, wanted.expected.as_ref())?;
+    expect(locked.standing().live.as_ref(), wanted.expected.as_ref())?;
     let to = choose(&tree, wanted)?;
     alive(context, &tree, &to)?;
     let live_now = GoLive { operation: Operation::Rollback, to: &to, cause: "rollback", restart: !wanted.no_restart };

@@ -195,7 +195,11 @@ fn p04_a_failure_after_the_flip_leaves_the_release_before_it_as_the_way_back() {
 fn p05_another_release_than_expected_is_refused_and_nothing_changes() {
     let tree = Sandbox::with_live(&["A", "B"]);
     let before = tree.picture();
-    for verb in [&["activate", "A"][..], &["rollback"], &["rollback", "--to", "A"]] {
+    let source = tree.source("C");
+    let deploy = ["deploy", source.to_str().unwrap()];
+    for verb in
+        [&["activate", "A"][..], &["rollback"], &["rollback", "--to", "A"], &["deploy", "--release", "A"], &deploy]
+    {
         for expected in ["A", "none", "not-there"] {
             let mut words = verb.to_vec();
             words.extend(["--expect-current", expected]);

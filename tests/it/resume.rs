@@ -288,3 +288,19 @@ fn p13_another_user_resumes_as_the_tree_owners_hand() {
         assert_eq!(owner, NOBODY, "{}", entry.path().display());
     }
 }
+
+#[test]
+fn p05_a_deploy_that_expects_what_is_live_gives_way_to_who_was_faster() {
+    let tree = Sandbox::with_live(&["A", "B"]);
+    let source = tree.code("code", &step("migrate", "prepare", "gate migrate\ntell migrate\n"), &[]);
+    let deploy = ["deploy", source.as_str(), "--expect-current", "B"];
+    let run = tree.run_to("migrate", &deploy);
+    tree.done(&["rollback"]);
+    tree.open_gate();
+    let answer = run.answer();
+    assert_eq!(answer.code, 1, "{answer:?}");
+    assert!(answer.stderr.contains("A is live, not B as expected"), "{answer:?}");
+    assert_eq!(tree.live().as_deref(), Some("A"));
+    tree.done(&["deploy", "--resume", "--expect-current", "A"]);
+    assert_eq!(tree.told(), ["migrate"], "what was done is not done again");
+}
