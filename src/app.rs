@@ -12,6 +12,7 @@ use crate::commands::{self, Context, Outcome};
 use crate::config::{Config, Wanted};
 use crate::error::{self, Error, Result};
 use crate::exit::Exit;
+use crate::gate::{self, Admitted, Refusal};
 use crate::identity::{self, Account};
 use crate::lock::Wait;
 use crate::pin::Pin;
@@ -32,7 +33,8 @@ use std::path::{Path, PathBuf};
 pub fn run(arguments: &[OsString]) -> Exit {
     hold_back_signals();
     match Cli::try_parse_from(arguments) {
-        Ok(cli) => perform(&cli, arguments),
+        Ok(Cli { command: Command::Gate { .. }, .. }) => gated(arguments),
+        Ok(cli) => perform(&cli, arguments, None),
         Err(error) => misspelt(&error, arguments),
     }
 }
@@ -61,13 +63,31 @@ fn misspelt(error: &clap::Error, arguments: &[OsString]) -> Exit {
     Exit::Usage
 }
 
-fn perform(cli: &Cli, arguments: &[OsString]) -> Exit {
+/// Runs what an ssh key's client asks for, or says in one line why not.
+fn gated(arguments: &[OsString]) -> Exit {
+    let (asked, connection) = (std::env::var_os("SSH_ORIGINAL_COMMAND"), std::env::var("SSH_CONNECTION").ok());
+    match gate::admit(arguments, asked.as_deref(), connection.as_deref()) {
+        Ok(Admitted { cli, words, key }) => perform(&cli, &words, Some(&key)),
+        Err(Refusal { error, json: true }) => written(
+            print(&report::document(Some("gate"), None, None, None, Some(&error))),
+            Exit::from(error.kind),
+            false,
+        ),
+        Err(Refusal { error, json: false }) => {
+            let _ = write!(io::stderr(), "{}", report::failure(&error, Paint { on: false }));
+            Exit::from(error.kind)
+        }
+    }
+}
+
+/// Does what one command line says; `key` is whose key brought it here.
+fn perform(cli: &Cli, arguments: &[OsString], key: Option<&str>) -> Exit {
     if let Command::Completions { shell } = cli.command {
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut Cli::command(), "releasectl", &mut script);
         return written(print(&String::from_utf8_lossy(&script)), Exit::Done, false);
     }
-    let (context, outcome) = match context(&cli.global, arguments) {
+    let (context, outcome) = match context(&cli.global, arguments, key) {
         Ok(context) => {
             let outcome = refuse_reentry(&context, &cli.command).and_then(|()| dispatch(&context, &cli.command));
             (Some(context), outcome)
@@ -208,7 +228,9 @@ fn dispatch(context: &Context, command: &Command) -> Result<Outcome> {
         Command::Verify { release } => commands::verify::run(context, release),
         Command::Deactivate { yes } => commands::deactivate::run(context, *yes),
         Command::Doctor => commands::doctor::run(context),
-        Command::Completions { .. } => Err(Error::new(error::Kind::Usage, "completions need no tree")),
+        Command::Gate { .. } | Command::Completions { .. } => {
+            Err(Error::new(error::Kind::Usage, format!("{} needs no tree", command.name())))
+        }
     }
 }
 
@@ -254,7 +276,7 @@ fn pin(days: Option<u64>, until: Option<&str>, clock: Clock) -> Result<Pin> {
 }
 
 /// Finds the tree and becomes whoever owns it.
-fn context(global: &Global, arguments: &[OsString]) -> Result<Context> {
+fn context(global: &Global, arguments: &[OsString], key: Option<&str>) -> Result<Context> {
     // A step of a tree without a name is given an empty variable: that names none.
     let nameless = std::env::var_os("RELEASECTL_ENV").is_some_and(|name| name.is_empty());
     let environment = global.env.clone().filter(|name| !(nameless && name.is_empty()));
@@ -263,6 +285,7 @@ fn context(global: &Global, arguments: &[OsString]) -> Result<Context> {
     let root = whole(&config.root)?;
     let from_root = identity::is_root();
     let by = identity::caller(std::env::var("SUDO_USER").ok());
+    let by = key.map_or(by.clone(), |key| format!("{by} ({key})"));
     let mut tools = Tools::new(std::env::vars_os(), from_root);
     if let Some(account) = owner(&config, &root, from_root, &tools)? {
         identity::assume(&account)?;

@@ -1,5 +1,7 @@
 //! The whole command line.
 
+mod verb;
+
 use crate::clock::parse_duration;
 use crate::commands::Target;
 use crate::commands::activate::Expected;
@@ -310,6 +312,15 @@ pub enum Command {
     },
     /// Check everything, say what to do
     Doctor,
+    /// The forced command of an ssh key: runs what the client asks for if it is one of these verbs, never a shell
+    Gate {
+        /// The verbs that the key may use
+        #[arg(long, value_name = "VERB,…", required = true, value_delimiter = ',', value_parser = verb::admissible)]
+        allow: Vec<String>,
+        /// Whose key it is, for the history
+        #[arg(long, value_name = "NAME", value_parser = verb::key_name)]
+        key: Option<String>,
+    },
     /// Completions for a shell
     Completions {
         /// Which shell
@@ -340,51 +351,6 @@ pub enum SupervisorVerb {
     Unwire,
     /// Which files, whether they are included, whether supervisord answers
     Status,
-}
-
-impl Command {
-    /// Whether it may change the tree.
-    pub fn changes(&self) -> bool {
-        use Command::*;
-        let looks = matches!(self, List | Status | Show { .. } | History { .. } | Log { .. } | Path { .. } | Ps);
-        let runs = matches!(self, Exec { .. } | Manage { .. } | Task { .. });
-        !(looks || runs || matches!(self, Verify { .. } | Doctor | Completions { .. }))
-    }
-
-    /// Its name in the documents.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Init => "init",
-            Self::Create { .. } => "create",
-            Self::Deploy { .. } => "deploy",
-            Self::Activate { .. } => "activate",
-            Self::Rollback { .. } => "rollback",
-            Self::Clean { .. } => "clean",
-            Self::List => "list",
-            Self::Status => "status",
-            Self::Show { .. } => "show",
-            Self::History { .. } => "history",
-            Self::Log { .. } => "log",
-            Self::Path { .. } => "path",
-            Self::Ps => "ps",
-            Self::Pin { .. } => "pin",
-            Self::Unpin { .. } => "unpin",
-            Self::Remove { .. } => "remove",
-            Self::Exec { .. } => "exec",
-            Self::Manage { .. } => "manage",
-            Self::Task { .. } => "task",
-            Self::Restart(_) => "restart",
-            Self::Start(_) => "start",
-            Self::Stop(_) => "stop",
-            Self::Supervisorctl { .. } => "supervisorctl",
-            Self::Supervisor { .. } => "supervisor",
-            Self::Hotfix { .. } => "hotfix",
-            Self::Verify { .. } => "verify",
-            Self::Deactivate { .. } => "deactivate",
-            Self::Doctor => "doctor",
-            Self::Completions { .. } => "completions",
-        }
-    }
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -6,6 +6,7 @@
 
 // 5 — words: the command line, and what is printed.
 pub mod app;
+pub mod gate;
 pub mod cli;
 pub mod report;
 pub mod exit;
