@@ -45,7 +45,7 @@ use crate::lock::Wait;
 use crate::release::{ReleaseId, State};
 use crate::stage::Stages;
 use crate::tools::Tools;
-use crate::tree::{Actor, LockedTree, Tree, is_vacant, lay_out};
+use crate::tree::{Actor, Laid, LockedTree, Tree, is_vacant, lay_out, refuse_unsafe};
 use nix::unistd::Uid;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -87,9 +87,20 @@ impl Context {
                 Err(crate::tree::TreeError::NoTree(path)) => Err(crate::tree::TreeError::NotOurs(path).into()),
                 opened => Ok(opened?),
             },
-            Some(root) => Ok(lay_out(root, &self.actor, MOMENT)?.tree),
-            None => Ok(lay_out(self.make_root()?, &self.actor, MOMENT)?.tree),
+            Some(root) => Ok(self.lay_out(root, MOMENT)?.tree),
+            None => Ok(self.lay_out(self.make_root()?, MOMENT)?.tree),
         }
+    }
+
+    /// Lays out a tree at `root`, or takes over the one that is there.
+    fn lay_out(&self, root: Dir, wait: Wait) -> Result<Laid> {
+        self.try_ground(&root)?;
+        Ok(lay_out(root, &self.actor, wait)?)
+    }
+
+    /// Refuses to make anything in a directory whose file system does not keep what is promised.
+    fn try_ground(&self, dir: &Dir) -> Result<()> {
+        Ok(if self.config.settings.allow_nfs { Ok(()) } else { refuse_unsafe(dir) }?)
     }
 
     /// The root directory, if it is there.
@@ -109,6 +120,7 @@ impl Context {
     fn make_root(&self) -> Result<Dir> {
         let existing = self.root.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("/"));
         let mut at = Dir::open(existing)?;
+        self.try_ground(&at)?;
         for name in self.root.strip_prefix(existing).unwrap_or(Path::new("")).iter() {
             let next = at.ensure_dir(name, 0o755)?;
             at.sync()?;
@@ -129,6 +141,9 @@ impl Context {
     }
 
     fn lock_for<'t>(&'t self, tree: &'t Tree, wait: Wait) -> Result<LockedTree<'t>> {
+        if !self.config.settings.allow_nfs {
+            tree.refuse_unsafe_ground()?;
+        }
         let mut locked = tree.lock(&self.actor, wait)?;
         self.tell(&mut locked);
         Ok(locked)

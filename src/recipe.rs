@@ -17,6 +17,8 @@ pub struct Settings {
     pub root: Option<PathBuf>,
     /// What a root run becomes (host).
     pub user: Option<String>,
+    /// Whether a tree on NFS may be changed (host).
+    pub allow_nfs: bool,
     /// This host's roles (host).
     pub roles: Vec<String>,
     /// Where the code comes from (host).

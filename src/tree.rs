@@ -5,6 +5,7 @@ mod build;
 mod discard;
 mod facts;
 mod flip;
+mod ground;
 mod init;
 mod inventory;
 mod locked;
@@ -13,6 +14,7 @@ mod pins;
 pub use build::{Build, Reservation};
 pub use discard::{Discarded, empty_trash};
 pub use flip::{Flip, Flipped};
+pub use ground::refuse_unsafe;
 pub use init::{Laid, is_vacant, lay_out};
 pub use inventory::{Difference, compare, recorded};
 pub use locked::{Actor, LockedTree};
@@ -49,6 +51,9 @@ pub enum TreeError {
         /// What it is.
         what: &'static str,
     },
+    /// It lies where nothing that is promised can be kept.
+    #[error("{} lies on NFS, where neither locks nor flips are safe", .0.display())]
+    OnNfs(PathBuf),
     /// No such release.
     #[error("there is no release {0}")]
     NoRelease(String),

@@ -11,7 +11,6 @@ use crate::release::{ReleaseId, State};
 use crate::tree::{Found, Live, Tree, TreeError};
 use crate::usage;
 use nix::sys::stat::SFlag;
-use nix::sys::statfs;
 use serde::Serialize;
 use std::path::Path;
 
@@ -66,7 +65,7 @@ pub fn run(context: &Context) -> Result<Outcome> {
         established("lock", lock(&tree)),
         established("state", state(&tree)),
         established("space", space(&tree)),
-        file_system(&tree),
+        established("file system", file_system(context, &tree)),
         tools(context),
         processes(&tree),
     ];
@@ -224,17 +223,14 @@ fn space(tree: &Tree) -> Result<Check> {
     })
 }
 
-fn file_system(tree: &Tree) -> Check {
+fn file_system(context: &Context, tree: &Tree) -> Result<Check> {
     let name = "file system";
-    let kind = statfs::fstatfs(tree.root()).map(|fs| fs.filesystem_type());
-    if kind == Ok(statfs::NFS_SUPER_MAGIC) {
-        return Check::bad(
-            name,
-            "the tree is on NFS, which keeps neither locks nor flips safe",
-            "move it to a local file system",
-        );
+    match tree.refuse_unsafe_ground() {
+        Err(TreeError::OnNfs(path)) if context.config.settings.allow_nfs => {
+            Ok(Check::good(name, format!("{} lies on NFS, which the host's file allows", path.display())))
+        }
+        ground => Ok(ground.map(|()| Check::good(name, "it is a local one"))?),
     }
-    Check::good(name, "it is a local one")
 }
 
 fn tools(context: &Context) -> Check {

@@ -3,7 +3,6 @@
 use super::{Context, Outcome};
 use crate::error::Result;
 use crate::release::ReleaseId;
-use crate::tree::lay_out;
 use serde::Serialize;
 
 /// What was laid out or taken over.
@@ -23,7 +22,7 @@ pub fn run(context: &Context) -> Result<Outcome> {
         Some(root) => root,
         None => context.make_root()?,
     };
-    let laid = lay_out(root, &context.actor, context.wait)?;
+    let laid = context.lay_out(root, context.wait)?;
     for notice in &laid.notices {
         context.stages.warn(notice);
     }

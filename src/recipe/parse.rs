@@ -8,8 +8,15 @@ use std::ops::Range;
 use toml::de::{DeTable, DeValue};
 
 /// Keys that only a host file may hold, as tables and key.
-const OF_THE_HOST: [&[&str]; 6] =
-    [&["root"], &["user"], &["roles"], &["source"], &["supervisor", "config"], &["supervisor", "wiring"]];
+const OF_THE_HOST: [&[&str]; 7] = [
+    &["root"],
+    &["user"],
+    &["allow_nfs"],
+    &["roles"],
+    &["source"],
+    &["supervisor", "config"],
+    &["supervisor", "wiring"],
+];
 
 /// What a deploy does by itself, under names that no step of a recipe may have.
 const OWN_STEPS: [&str; 7] = ["source", "shared", "carry", "python", "supervisor", "activate", "clean"];
@@ -31,7 +38,8 @@ impl fmt::Display for Fault {
 
 impl Fault {
     fn new(text: &str, span: Option<Range<usize>>, message: impl Into<String>) -> Self {
-        let line = span.map_or(0, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+        let before = |span: Range<usize>| &text.as_bytes()[..span.start.min(text.len())];
+        let line = span.map_or(0, |span| before(span).iter().filter(|byte| **byte == b'\n').count() + 1);
         Self { line, message: message.into() }
     }
 }

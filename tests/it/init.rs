@@ -1,10 +1,10 @@
 //! `init`: a tree is laid out, or the one that is there is taken over as it is.
 
 use crate::lab::{assert_kept, gone};
-use crate::sandbox::{Sandbox, picture};
+use crate::sandbox::{Answer, Sandbox, picture};
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 
 /// A tree as the older tooling left it: dated releases, an absolute link, pins, a list.
@@ -98,4 +98,44 @@ fn p20_a_current_that_is_no_link_is_refused_before_anything_is_made() {
         assert!(error.contains("never removed"), "{error}");
         assert_eq!(picture(&tree.root()), before);
     }
+}
+
+/// What fstatfs answers on NFS, put into the answer on its way back.
+const ON_NFS: &str = "fstatfs:poke_exit=@arg2=6969000000000000:when=1+";
+
+#[test]
+fn a_tree_on_nfs_is_refused_before_anything_is_made_unless_the_host_allows_it() {
+    let tree = Sandbox::with_live(&["A", "B"]);
+    let before = tree.picture();
+    let run = |arguments: &[&str]| Answer::from(tree.faulty(ON_NFS, arguments).output().unwrap());
+    let source = tree.source("C").display().to_string();
+    let changes = [
+        &["init"][..],
+        &["create", &source],
+        &["deploy", &source],
+        &["rollback"],
+        &["clean"],
+        &["pin", "A", "--forever"],
+    ];
+    for arguments in changes {
+        let answer = run(arguments);
+        assert_eq!(answer.code, 3, "{arguments:?}: {}", answer.stderr);
+        assert!(answer.stderr.contains("lies on NFS") && answer.stderr.contains("allow_nfs"), "{}", answer.stderr);
+    }
+    assert_eq!(tree.picture(), before);
+    assert_eq!(run(&["list"]).code, 0, "looking is allowed");
+    let doctor = run(&["doctor"]);
+    assert!(doctor.code == 6 && doctor.stdout.contains("lies on NFS"), "{}", doctor.stdout);
+    // A tree that is not there yet.
+    let nothing = Sandbox::new();
+    assert_eq!(Answer::from(nothing.faulty(ON_NFS, &["deploy", &source]).output().unwrap()).code, 3);
+    assert!(!nothing.root().exists());
+    // The host's own word.
+    let file = tree.beside("production.toml");
+    fs::write(&file, "root = \"/\"\nallow_nfs = true\n").unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    let config = file.to_str().unwrap();
+    assert_eq!(run(&["rollback", "--config", config]).code, 0);
+    assert_eq!(tree.live().as_deref(), Some("A"));
+    assert!(run(&["doctor", "--config", config]).stdout.contains("the host's file allows"));
 }

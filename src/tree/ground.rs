@@ -1,0 +1,38 @@
+//! What a tree lies on. On NFS neither a lock nor a rename is this machine's own: a lock may be lost with the server, a
+//! rename may be done and reported as failed, and another client may see `current` gone for a moment.
+
+use super::{Result, Tree, TreeError};
+use crate::directory::{Dir, PathError};
+use nix::sys::statfs::{FsType, NFS_SUPER_MAGIC, fstatfs};
+
+/// Whether a file system of this type keeps what is promised.
+fn keeps(kind: FsType) -> bool {
+    kind != NFS_SUPER_MAGIC
+}
+
+/// Refuses a directory on a file system that does not keep what is promised.
+pub fn refuse_unsafe(dir: &Dir) -> Result<()> {
+    let kind = fstatfs(dir).map_err(|errno| PathError::new("measure", dir.path(), errno))?.filesystem_type();
+    if keeps(kind) { Ok(()) } else { Err(TreeError::OnNfs(dir.path().to_owned())) }
+}
+
+impl Tree {
+    /// The same for every directory of a tree that could lie on a file system of its own.
+    pub fn refuse_unsafe_ground(&self) -> Result<()> {
+        [&self.root, &self.releases, &self.state].into_iter().try_for_each(refuse_unsafe)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::statfs::{BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC, XFS_SUPER_MAGIC};
+
+    #[test]
+    fn only_nfs_does_not_keep_what_is_promised() {
+        for kind in [BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC, XFS_SUPER_MAGIC] {
+            assert!(keeps(kind), "{kind:?}");
+        }
+        assert!(!keeps(FsType(0x6969)));
+    }
+}
