@@ -35,6 +35,7 @@ mod journal;
 mod json;
 mod lab;
 mod locks;
+mod manual;
 mod odd_states;
 mod packages;
 mod pins;
