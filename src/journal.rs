@@ -132,6 +132,13 @@ impl Journal {
         Ok((Self { file, path, end, next }, notices))
     }
 
+    /// Leaves out the next `count` numbers, and returns them.
+    pub fn leave_out(&mut self, count: usize) -> std::ops::Range<u64> {
+        let first = self.next;
+        self.next += count as u64;
+        first..self.next
+    }
+
     /// Writes an intent. Durable on return; returns its number.
     pub fn begin(&mut self, begin: Begin, now: Timestamp) -> Result<u64> {
         let seq = self.append(Event::Begin(begin), now)?;

@@ -31,6 +31,8 @@ pub const ADOPTED: &str = "adopted";
 pub const MANIFEST: &str = "release.json";
 /// What a build printed, in a release's state directory.
 pub const BUILD_LOG: &str = "build.log";
+/// Fabric's list of the releases that went live, at the root.
+pub const RELEASES_TXT: &str = "RELEASES.txt";
 /// Names, modes, sizes and times of a ready release, in its state directory.
 pub const INVENTORY: &str = "inventory";
 /// The recipe, at the root of the code.

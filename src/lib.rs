@@ -33,6 +33,7 @@ pub mod config;
 
 // 2 — nouns: pure, no input or output, no clock.
 pub mod layout;
+pub mod predecessor;
 pub mod standing;
 pub mod retention;
 pub mod operation;

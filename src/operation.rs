@@ -12,7 +12,7 @@ const LONGEST_CHAIN: usize = 64;
 /// One line of the journal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
-    /// Counts up by one from line to line; the only order there is.
+    /// Counts up from line to line; the only order there is.
     pub seq: u64,
     /// When it was written; for people.
     pub at: Timestamp,

@@ -11,6 +11,8 @@ pub struct Standing {
     pub live: Option<ReleaseId>,
     /// The live release and those before it, with what is live taken into account.
     pub chain: Chain,
+    /// The same as the journal has it, whatever is live.
+    pub before: Chain,
     /// What the journal believes to be live; another release there means that somebody else moved the link.
     pub believed: Option<ReleaseId>,
     /// The last flip, if it has no outcome yet.
@@ -84,6 +86,7 @@ impl Standing {
                 Event::Begin(_) | Event::Step(_) | Event::Done(_) | Event::Confirmed(_) => {}
             }
         }
+        standing.before = standing.chain.clone();
         if let (Some(live), true) = (live, live != standing.believed.as_ref()) {
             standing.chain = standing.chain.activated(live);
         }

@@ -1,6 +1,7 @@
 //! The tree: [`Tree`] looks, [`LockedTree`] changes. Whoever changes anything must hold the guard, so the guard is the
 //! permission.
 
+mod adopt;
 mod build;
 mod discard;
 mod facts;
@@ -8,8 +9,10 @@ mod flip;
 mod ground;
 mod init;
 mod inventory;
+mod ledger;
 mod locked;
 mod pins;
+mod remains;
 
 pub use build::{Build, Reservation};
 pub use discard::{Discarded, empty_trash};
@@ -18,6 +21,7 @@ pub use ground::refuse_unsafe;
 pub use init::{Laid, is_vacant, lay_out};
 pub use inventory::{Difference, compare, recorded};
 pub use locked::{Actor, LockedTree};
+pub use remains::SharedPaths;
 
 use crate::directory::{Dir, Identity, PathError, kind};
 use crate::journal::Tail;

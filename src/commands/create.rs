@@ -99,11 +99,18 @@ pub(super) fn build(context: &Context, tree: &Tree, wanted: &Create, cause: &str
 
 /// The manifest of the release to go on with.
 fn unfinished(tree: &Tree, resume: &Resume) -> Result<Manifest> {
+    let foreign = |manifest: &Manifest| manifest.origin.kind == SourceKind::Adopted;
     if let Resume::Release(id) = resume {
-        return Ok(tree.release(id)?);
+        let manifest = tree.release(id)?;
+        if manifest.ready_at.is_none() && foreign(&manifest) {
+            let message = format!("release {id} was begun by another tool, which alone could go on with it");
+            return Err(Error::refused(message).hint("build another: leave out --resume"));
+        }
+        return Ok(manifest);
     }
     let entries = tree.entries()?;
-    let newest = entries.iter().rev().filter_map(|entry| entry.manifest()).find(|manifest| manifest.ready_at.is_none());
+    let newest = entries.iter().rev().filter_map(|entry| entry.manifest());
+    let newest = newest.into_iter().find(|manifest| manifest.ready_at.is_none() && !foreign(manifest));
     newest
         .cloned()
         .ok_or_else(|| Error::refused("there is no unfinished release to go on with").hint("leave out --resume"))

@@ -91,11 +91,24 @@ fn name(id: Option<&ReleaseId>) -> &str {
 }
 
 fn init(out: &mut String, laid: &Initialised) -> std::fmt::Result {
-    match (laid.adopted.len(), laid.changed) {
-        (0, false) => writeln!(out, "the tree is laid out already"),
-        (0, true) => writeln!(out, "the tree is laid out"),
-        (count, _) => writeln!(out, "{count} releases were taken over; {} is live", name(laid.current.as_ref())),
+    let count = laid.adopted.len();
+    match (count, laid.changed) {
+        (0, false) => return writeln!(out, "the tree is laid out already"),
+        (0, true) => return writeln!(out, "the tree is laid out"),
+        _ => {}
     }
+    let from = laid.tool.map_or(String::new(), |tool| format!(" from {tool}"));
+    writeln!(out, "{count} releases were taken over{from}; {} is live", name(laid.current.as_ref()))?;
+    match &laid.previous {
+        Some(previous) => writeln!(out, "a rollback would go to {previous}")?,
+        None => writeln!(out, "there is nothing to roll back to yet")?,
+    }
+    for unusable in &laid.unusable {
+        writeln!(out, "{} cannot go live: {}", unusable.id, unusable.why)?;
+    }
+    let Some(shared) = &laid.shared else { return Ok(()) };
+    let names = shared.dirs.iter().chain(&shared.files).map(|path| path.display().to_string());
+    writeln!(out, "linked into shared/, for [shared] of the recipe: {}", names.collect::<Vec<_>>().join(", "))
 }
 
 fn activate(out: &mut String, activation: &Activation, paint: Paint) -> std::fmt::Result {

@@ -49,6 +49,7 @@ impl LockedTree<'_> {
         let kept = discarded.warnings.len();
         let note = (kept > 0).then(|| format!("{kept} of {} could not be removed", victims.len()));
         self.done(seq, Outcome::Done, started, note);
+        self.keep_ledger();
         Ok(discarded)
     }
 

@@ -1,5 +1,6 @@
 //! The flip of `current`, in the order that survives a kill and a power cut at any point.
 
+use super::ledger::Moved;
 use super::locked::with_room;
 use super::{LockedTree, Result};
 use crate::clock::{Timestamp, seconds_since};
@@ -98,7 +99,42 @@ impl LockedTree<'_> {
         self.done(seq, Outcome::Done, started, None);
         (self.standing.live, self.standing.believed, self.standing.chain) = (to.clone(), to.clone(), chain);
         self.standing.owed.after(seq, &begin);
+        self.keep_ledger();
         Ok(Flipped { seq, from, to })
+    }
+
+    /// Records that somebody else moved `current`, by what the list of the older tooling says of it if there is one.
+    pub(super) fn record_move(&mut self) -> Result<()> {
+        let (from, to) = (self.standing.believed.clone(), self.standing.live.clone());
+        // What is live before there is any history was not moved behind our back.
+        let found = self.is_new();
+        let moved = to.as_ref().and_then(|to| self.moved(from.as_ref(), to, &self.standing.before)).filter(|_| !found);
+        let cause = match &moved {
+            _ if found => "it was live before the history began",
+            Some(moved) if moved.rolled_back => "the older tooling rolled back",
+            _ => "current was changed by another hand",
+        };
+        if let Some(moved) = &moved {
+            self.standing.chain = moved.chain.clone();
+        }
+        let (chain, cause) = (Some(self.standing.chain.clone()), Some(cause.to_owned()));
+        let begin = Begin { from, to: to.clone(), chain, cause, ..Begin::of(Operation::External, &self.actor.by) };
+        let seq = self.begin(&begin)?;
+        let listed = moved.as_ref().map_or(to.iter().cloned().collect(), |moved| moved.listed.clone());
+        for id in &listed {
+            self.adopt_good(id, seq)?;
+        }
+        if let (Some(Moved { rolled_back: true, .. }), Some(from)) = (&moved, &begin.from) {
+            self.mark(from, Some(rolled_back(self.actor.clock.now())));
+        }
+        self.done(seq, Outcome::Done, Instant::now(), None);
+        self.standing.owed.after(seq, &begin);
+        if !found {
+            let shown = to.as_ref().map_or("nothing", |id| id.as_str());
+            self.notice(format!("current was changed by another hand and leads to {shown} now; that is recorded"));
+        }
+        self.standing.believed = to;
+        Ok(())
     }
 
     /// Writes what the flip `of` came to. With [`Outcome::Done`] the programs are up from the live release.

@@ -49,6 +49,7 @@ impl Tree {
     pub fn lock<'t>(&'t self, actor: &'t Actor, wait: Wait) -> Result<LockedTree<'t>> {
         let mut locked = self.lock_unsettled(actor, wait)?;
         locked.settle()?;
+        locked.keep_ledger();
         Ok(locked)
     }
 
@@ -111,6 +112,11 @@ impl LockedTree<'_> {
     /// What is live and what was before it.
     pub fn standing(&self) -> &Standing {
         &self.standing
+    }
+
+    /// Whether nothing was ever done to the tree.
+    pub(super) fn is_new(&self) -> bool {
+        self.newest_entry.is_none()
     }
 
     /// What a person should hear of what was found and mended, each once.
@@ -238,25 +244,6 @@ impl LockedTree<'_> {
 
     fn pin_of(&self, id: &ReleaseId) -> Option<crate::pin::Pin> {
         self.tree.entry(id.as_str().as_ref()).ok().flatten()?.pin
-    }
-
-    fn record_move(&mut self) -> Result<()> {
-        let (from, to) = (self.standing.believed.clone(), self.standing.live.clone());
-        let chain = Some(self.standing.chain.clone());
-        // What is live before there is any history was not moved behind our back.
-        let found = self.newest_entry.is_none();
-        let cause = if found { "it was live before the history began" } else { "current was changed by another hand" };
-        let cause = Some(cause.to_owned());
-        let begin = Begin { from, to: to.clone(), chain, cause, ..Begin::of(Operation::External, &self.actor.by) };
-        let seq = self.begin(&begin)?;
-        self.done(seq, Outcome::Done, Instant::now(), None);
-        self.standing.owed.after(seq, &begin);
-        if !found {
-            let shown = to.as_ref().map_or("nothing", |id| id.as_str());
-            self.notice(format!("current was changed by another hand and leads to {shown} now; that is recorded"));
-        }
-        self.standing.believed = to;
-        Ok(())
     }
 
     /// Records that a deploy of `id` begins; whoever calls it has the turn, so any other that has not ended is dead.
