@@ -36,10 +36,9 @@ impl PathError {
         self.cause.get_ref().is_some_and(|cause| cause.is::<NotAFile>())
     }
 
-    /// Whether the file system has no room left: blocks, inodes, quota or a file-size limit.
+    /// Whether the file system has no room left: blocks, inodes or quota.
     pub fn is_full(&self) -> bool {
-        let full = [Errno::ENOSPC, Errno::EDQUOT, Errno::EFBIG];
-        full.iter().any(|errno| self.cause.raw_os_error() == Some(*errno as i32))
+        [Errno::ENOSPC, Errno::EDQUOT].iter().any(|errno| self.cause.raw_os_error() == Some(*errno as i32))
     }
 }
 

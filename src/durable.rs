@@ -88,17 +88,19 @@ impl Dir {
     }
 }
 
-/// Appends `line` in one write. A short write is taken back, so that the file ends where it ended before.
+/// Appends `line` in one write. Where only a part of it fits the rest is tried once more, for the system then says why;
+/// what was written is taken back, so that the file ends where it ended before.
 pub fn append_line(file: &mut File, path: &Path, end: u64, line: &[u8]) -> Result<()> {
     use std::os::unix::fs::FileExt;
-    let fail = |cause| PathError::new("append to", path, cause);
     let outcome = match file.write_at(line, end) {
         Ok(written) if written == line.len() => return Ok(()),
-        Ok(_) => Err(fail(Errno::ENOSPC.into())),
-        Err(cause) => Err(fail(cause)),
+        Ok(written) => file.write_all_at(&line[written..], end + written as u64),
+        Err(cause) => Err(cause),
     };
-    let _ = file.set_len(end);
-    outcome
+    outcome.map_err(|cause| {
+        let _ = file.set_len(end);
+        PathError::new("append to", path, cause)
+    })
 }
 
 /// Cuts `file` back to its first `end` bytes. Durable with the next sync of it.

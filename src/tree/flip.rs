@@ -170,15 +170,17 @@ impl LockedTree<'_> {
             with_room(self.tree, || Ok(root.stage_link(CURRENT, &target)?))?;
         }
         let held = SigSet::all().thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_SETMASK);
-        let outcome = match to {
-            Some(_) => root.commit_link(CURRENT),
+        // A copy-on-write file system may need room for the rename too; one that failed has changed nothing.
+        let outcome = with_room(self.tree, || match to {
+            Some(_) => Ok(root.commit_link(CURRENT)?),
             None => {
-                root.unlink(CURRENT).map(|_| root.sync().map_or_else(Durability::Unknown, |()| Durability::Durable))
+                root.unlink(CURRENT)?;
+                Ok(root.sync().map_or_else(Durability::Unknown, |()| Durability::Durable))
             }
-        };
+        });
         if let Ok(before) = held {
             let _ = before.thread_set_mask();
         }
-        Ok(outcome?)
+        outcome
     }
 }

@@ -11,10 +11,13 @@ use crate::release::{Manifest, ReleaseId, StepRecord};
 use crate::sealed::seal;
 use crate::standing::{self, Standing};
 use std::io::{self, Read};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// How much is held back for a full disk.
 const BALLAST_BYTES: u64 = 1 << 20;
+
+/// Pauses after which what did not fit is tried again, in milliseconds.
+const FREED_WITHIN: [u64; 5] = [0, 10, 20, 40, 80];
 
 /// Who acts: for the journal, the lock's note and the manifests.
 #[derive(Clone, Debug)]
@@ -274,6 +277,8 @@ impl LockedTree<'_> {
     /// Makes the ballast again if it was given up and there is room.
     pub fn restore_ballast(&self) -> Result<()> {
         if self.tree.state().stat(BALLAST)?.is_none() {
+            // Only then is what was deleted room for it on every file system.
+            let _ = self.tree.state().sync_file_system();
             write_ballast(self.tree)?;
         }
         Ok(())
@@ -287,7 +292,10 @@ fn trusted(now: Timestamp, newest: Option<Timestamp>) -> Option<Timestamp> {
 
 /// Makes the ballast. If there is no room for it there is none, and no error.
 pub(super) fn write_ballast(tree: &Tree) -> Result<()> {
-    let mut file = tree.state().create_file(BALLAST, 0o600)?;
+    let mut file = match tree.state().create_file(BALLAST, 0o600) {
+        Err(error) if error.is_full() => return Ok(()),
+        made => made?,
+    };
     let written = io::copy(&mut io::repeat(b'-').take(BALLAST_BYTES), &mut file);
     if written.and_then(|_| file.sync_all()).is_err() {
         tree.state().unlink(BALLAST)?;
@@ -295,12 +303,22 @@ pub(super) fn write_ballast(tree: &Tree) -> Result<()> {
     Ok(())
 }
 
-/// Does `act`; if the file system is full, gives up the ballast and does it once more. A failed sync is never retried.
+/// Does `act`; if the file system is full, gives up the ballast and does it again, a few times over: XFS and btrfs free in
+/// the background what was unlinked. A failed sync is never retried.
 pub(super) fn with_room<T>(tree: &Tree, mut act: impl FnMut() -> Result<T>) -> Result<T> {
-    match act() {
-        Err(TreeError::Path(error)) if error.is_full() && error.action != "sync" && tree.state().unlink(BALLAST)? => {
-            act()
-        }
-        done => done,
+    let no_room = |done: &Result<T>| matches!(done, Err(TreeError::Path(e)) if e.is_full() && e.action != "sync");
+    let mut done = act();
+    if no_room(&done) {
+        tree.state().unlink(BALLAST)?;
+        // What was deleted, now or before, is room for others only then on btrfs.
+        let _ = tree.state().sync_file_system();
     }
+    for pause in FREED_WITHIN {
+        if !no_room(&done) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(pause));
+        done = act();
+    }
+    done
 }

@@ -8,6 +8,8 @@
 #![allow(clippy::disallowed_methods, reason = "a test makes the world that the program finds")]
 
 mod checker;
+mod disk;
+mod full;
 mod kill;
 #[path = "../it/lab.rs"]
 #[allow(dead_code, reason = "shared with the target `it`")]
