@@ -21,7 +21,7 @@ const PIPE: usize = 64 << 10;
 fn shipped() -> PathBuf {
     let target = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
     let built = Path::new(PROGRAM).parent().and_then(Path::parent).unwrap().join(&target).join("release/releasectl");
-    assert!(built.exists(), "{}: run tests/run, or cargo build --release --target {target}", built.display());
+    assert!(built.exists(), "{} is not built: run packaging/build", built.display());
     built
 }
 

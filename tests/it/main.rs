@@ -38,6 +38,7 @@ mod locks;
 mod manual;
 mod odd_states;
 mod packages;
+mod packaging;
 mod pins;
 mod predecessors;
 mod python_env;
