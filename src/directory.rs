@@ -1,6 +1,10 @@
 //! Directories opened once, and everything done relative to them: no path is resolved twice, no last component that is a
 //! link is followed, and every error names the path it is about. What makes a change survive a crash is in durable.rs.
 
+mod names;
+
+pub use names::{Kinds, Names};
+
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat, renameat};
 use nix::sys::stat::utimensat;
@@ -181,17 +185,6 @@ impl Dir {
         absent(readlinkat(self, name.as_ref())).map_err(self.fail("read the link", &name))
     }
 
-    /// The names in this directory, in its own order, read as they are asked for through a descriptor of their own.
-    pub fn stream(&self) -> Result<Names> {
-        let stream = nix::dir::Dir::openat(self, ".", DIRECTORY, Mode::empty());
-        stream.map(|dir| Names(dir.into_iter())).map_err(|e| PathError::new("list", &self.path, e))
-    }
-
-    /// All of them at once.
-    pub fn names(&self) -> Result<Vec<OsString>> {
-        self.stream()?.collect::<nix::Result<_>>().map_err(|e| PathError::new("list", &self.path, e))
-    }
-
     /// The whole of the regular file `name`, at most `limit` bytes; `None` if there is no such file.
     pub fn read_file(&self, name: impl AsRef<OsStr>, limit: u64) -> Result<Option<Vec<u8>>> {
         let Some(file) = self.open_file(&name)? else { return Ok(None) };
@@ -205,6 +198,11 @@ impl Dir {
 
     /// Opens the regular file `name` for reading; `None` if there is no such file. A FIFO or device is an error.
     pub fn open_file(&self, name: impl AsRef<OsStr>) -> Result<Option<File>> {
+        Ok(self.open_seen(name)?.map(|(file, _)| file))
+    }
+
+    /// The same with its status.
+    pub fn open_seen(&self, name: impl AsRef<OsStr>) -> Result<Option<(File, FileStat)>> {
         self.open_regular(name.as_ref(), OFlag::O_RDONLY, Mode::empty())
     }
 
@@ -212,10 +210,11 @@ impl Dir {
     pub fn open_or_create(&self, name: impl AsRef<OsStr>, mode: u32) -> Result<File> {
         let flags = OFlag::O_RDWR | OFlag::O_CREAT;
         let file = self.open_regular(name.as_ref(), flags, Mode::from_bits_truncate(mode))?;
+        let file = file.map(|(file, _)| file);
         file.ok_or_else(|| PathError::new("open", self.path.join(name.as_ref()), Errno::ENOENT))
     }
 
-    fn open_regular(&self, name: &OsStr, flags: OFlag, mode: Mode) -> Result<Option<File>> {
+    fn open_regular(&self, name: &OsStr, flags: OFlag, mode: Mode) -> Result<Option<(File, FileStat)>> {
         let no_file = || PathError::new("open", self.path.join(name), io::Error::other(NotAFile));
         let fd = match absent(openat(self, name, flags | SAFE, mode)) {
             Err(Errno::ELOOP | Errno::EISDIR | Errno::ENXIO) => return Err(no_file()),
@@ -226,7 +225,7 @@ impl Dir {
         if kind(&stat) != SFlag::S_IFREG {
             return Err(no_file());
         }
-        Ok(Some(File::from(fd)))
+        Ok(Some((File::from(fd), stat)))
     }
 
     /// Makes the file `name`, which must not exist, open for writing.
@@ -238,8 +237,21 @@ impl Dir {
 
     /// Makes the directory `name`, which must not exist, and opens it. Durable after [`Dir::sync`] of this one.
     pub fn make_dir(&self, name: impl AsRef<OsStr>, mode: u32) -> Result<Self> {
-        mkdirat(self, name.as_ref(), Mode::from_bits_truncate(mode)).map_err(self.fail("create", &name))?;
+        self.add_dir(&name, mode)?;
         self.open_dir(name)
+    }
+
+    /// The same without opening it.
+    pub fn add_dir(&self, name: impl AsRef<OsStr>, mode: u32) -> Result<()> {
+        mkdirat(self, name.as_ref(), Mode::from_bits_truncate(mode)).map_err(self.fail("create", &name))
+    }
+
+    /// Makes the directory at `path` below this one if it is not there; its parent is. It gets exactly this mode. No link
+    /// is followed.
+    pub fn ensure_exactly(&self, path: &Path, mode: u32) -> Result<()> {
+        let parent = self.open_below(path.parent().unwrap_or(Path::new("")))?;
+        let dir = parent.ensure_dir(path.file_name().unwrap_or_default(), mode)?;
+        if dir.own_stat()?.st_mode & 0o7777 == mode { Ok(()) } else { dir.set_mode(mode) }
     }
 
     /// Opens the directory `name`, made if it is not there.
@@ -327,19 +339,6 @@ impl Dir {
 impl AsFd for Dir {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
-    }
-}
-
-/// The names in a directory, without `.` and `..`.
-pub struct Names(nix::dir::OwningIter);
-
-impl Iterator for Names {
-    type Item = nix::Result<OsString>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        use std::os::unix::ffi::OsStrExt;
-        let name = |e: nix::dir::Entry| OsStr::from_bytes(e.file_name().to_bytes()).to_owned();
-        self.0.by_ref().map(|entry| entry.map(name)).find(|name| !matches!(name, Ok(n) if n == "." || n == ".."))
     }
 }
 

@@ -46,6 +46,7 @@ pub mod recipe;
 pub mod durable;
 pub mod transfer;
 pub mod removal;
+pub mod walk;
 pub mod sealed;
 pub mod stage;
 pub mod directory;

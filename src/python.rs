@@ -16,7 +16,6 @@ mod reuse;
 mod rewrite;
 mod seal;
 mod uv;
-mod walk;
 
 pub use error::PythonError;
 pub use requirements::{Kind, Plan, plan};

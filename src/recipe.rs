@@ -66,6 +66,8 @@ pub enum Link {
     /// Every file is the release's own.
     #[default]
     Copy,
+    /// Files that have not changed are the earlier release's, and nobody may write to any.
+    Hardlink,
 }
 
 /// `[python]`

@@ -78,7 +78,7 @@ pub fn carry(
     brings: &[PathBuf],
     live: &Dir,
     release: &Dir,
-    tell: &mut dyn FnMut(u64),
+    tell: &(dyn Fn(u64) + Sync),
 ) -> Result<(), SharingError> {
     for path in table.carry.iter().filter(|path| !brings.contains(path)) {
         let plain = plain(path)?;
@@ -95,7 +95,7 @@ pub fn carry(
             Some(_) => drop(into.unlink(name)?),
             None => {}
         }
-        copy_entry(&from, name, &into, &mut |copied| tell(copied.entries))?;
+        copy_entry(&from, name, &into, tell)?;
     }
     Ok(())
 }

@@ -1,18 +1,26 @@
 //! Sources: where code comes from, and how it gets into a release. Nothing here knows of locks or manifests.
 
+mod attributes;
+mod check_out;
 mod compare;
+mod contents;
 mod dir;
 mod git;
 mod mirror;
+mod objects;
+mod reuse;
+mod submodules;
 mod tar;
 
 pub use dir::open_dir;
 pub use git::{Commit, fetch};
 
 use crate::directory::{Dir, Identity, PathError};
+use crate::recipe::Link;
 use crate::release::{Origin, SourceKind};
 use crate::stage::Stages;
 use crate::tools::{ToolError, Tools};
+use crate::tree::{Inventory, Listing};
 use std::path::{Path, PathBuf};
 
 /// Why code could not be had.
@@ -137,10 +145,23 @@ pub struct Site<'a> {
     pub mirrors: &'a Dir,
     /// The tree itself, which is never copied into a release.
     pub tree: Identity,
+    /// A release that may hold what this one needs.
+    pub earlier: Option<&'a Earlier>,
+    /// How files come out of that one.
+    pub link: Link,
     /// How programs are run.
     pub tools: &'a Tools,
     /// Who shows how far it is.
     pub stages: &'a dyn Stages,
+}
+
+/// A ready release, and what was recorded of it then.
+#[derive(Debug)]
+pub struct Earlier {
+    /// Its directory.
+    pub dir: Dir,
+    /// Its inventory.
+    pub inventory: Inventory,
 }
 
 /// What is to be brought: for git, the commit that was fetched before the release's name was reserved.
@@ -157,14 +178,15 @@ pub enum Ready {
 }
 
 /// Brings the code into the release. Files have the modes and times of the source; nothing outside the release is
-/// written, whatever the source says. Not durable on return.
-pub fn bring(ready: &Ready, site: &Site<'_>) -> Result<()> {
+/// written, whatever the source says. Not durable on return, which is what was made, if that is known without looking.
+pub fn bring(ready: &Ready, site: &Site<'_>) -> Result<Option<Listing>> {
     match ready {
-        Ready::Commit(commit) => commit.check_out(site),
-        Ready::Dir(path) => dir::copy(path, site),
-        Ready::Tar(path) => tar::unpack_file(path, site),
-        Ready::Stdin => tar::unpack_stdin(site),
+        Ready::Commit(commit) => return commit.check_out(site),
+        Ready::Dir(path) => dir::copy(path, site)?,
+        Ready::Tar(path) => tar::unpack_file(path, site)?,
+        Ready::Stdin => tar::unpack_stdin(site)?,
     }
+    Ok(None)
 }
 
 /// A repository with a work tree, a linked work tree (whose `.git` is a file), or a bare one.

@@ -143,6 +143,11 @@ impl Tools {
         std::env::split_paths(path).map(|dir| dir.join(program)).find(runs)
     }
 
+    /// The home directory that programs are told.
+    pub fn home(&self) -> Option<&OsStr> {
+        self.environment.get(OsStr::new("HOME")).map(OsString::as_os_str)
+    }
+
     /// PATH as programs get it.
     pub fn path(&self) -> &OsStr {
         self.environment.get(OsStr::new("PATH")).map_or(OsStr::new(ROOT_PATH), OsString::as_os_str)

@@ -1,102 +1,125 @@
-//! Copies a tree or a file: data shared where the file system can (copy_file_range reflinks there), copied in the kernel
-//! elsewhere. Links are copied as links and never followed; modes and times come along, ownership and setuid bits do not.
+//! Copies a tree or a file, two directories at a time: content is shared where the file system can (reflinks), copied in
+//! the kernel elsewhere. Links are copied as links and never followed; modes and times come along, ownership and setuid
+//! bits do not.
+
+mod file;
+
+pub use file::{Copier, Look, finish};
 
 use crate::directory::{Dir, Identity, PathError, Result, kind};
+use crate::walk::{Visit, walk_making};
+use nix::dir::Type;
 use nix::sys::stat::{FileStat, SFlag};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Permission bits that are carried over.
 const PERMISSIONS: u32 = 0o777;
 
-/// What a copy made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Copied {
-    /// Files, links and directories.
-    pub entries: u64,
-    /// Bytes of content.
-    pub bytes: u64,
-}
-
 /// Copies everything in `from` into the directory `into`, which must hold none of it yet. Directories that are one of
-/// `leave_out` are passed over. `tell` hears what has been copied so far. Not durable on return.
-pub fn copy_tree(from: &Dir, into: &Dir, leave_out: &[Identity], tell: &mut dyn FnMut(Copied)) -> Result<Copied> {
-    let mut copy = Copy { from, into, leave_out, copied: Copied::default(), waiting: vec![PathBuf::new()], tell };
-    while let Some(directory) = copy.waiting.pop() {
-        copy.directory(&directory)?;
-    }
-    Ok(copy.copied)
+/// `leave_out` are passed over. `tell` hears, from several threads, how many entries there are so far. Not durable on
+/// return.
+pub fn copy_tree(from: &Dir, into: &Dir, leave_out: &[Identity], tell: &(dyn Fn(u64) + Sync)) -> Result<()> {
+    let copy = Copy { leave_out, copier: Copier::default(), made: AtomicU64::new(0), tell };
+    copy.tree(from, into, false)
 }
 
 /// Copies the one entry `name`, a file, a link or a whole directory, which must not exist in `into`.
-pub fn copy_entry(from: &Dir, name: &OsStr, into: &Dir, tell: &mut dyn FnMut(Copied)) -> Result<Copied> {
-    let mut copy = Copy { from, into, leave_out: &[], copied: Copied::default(), waiting: Vec::new(), tell };
-    copy.entry(from, into, Path::new(""), name)?;
-    while let Some(directory) = copy.waiting.pop() {
-        copy.directory(&directory)?;
+pub fn copy_entry(from: &Dir, name: &OsStr, into: &Dir, tell: &(dyn Fn(u64) + Sync)) -> Result<()> {
+    let copy = Copy { leave_out: &[], copier: Copier::default(), made: AtomicU64::new(0), tell };
+    if copy.entry(from, into, name)? {
+        copy.tree(&from.open_dir(name)?, &into.open_dir(name)?, true)?;
     }
-    Ok(copy.copied)
+    Ok(())
 }
 
-/// A copy under way. Directories wait as paths relative to the two roots, so that depth costs no descriptors.
+/// A copy under way.
 struct Copy<'a> {
-    from: &'a Dir,
-    into: &'a Dir,
     leave_out: &'a [Identity],
-    copied: Copied,
-    waiting: Vec<PathBuf>,
-    tell: &'a mut dyn FnMut(Copied),
+    copier: Copier,
+    made: AtomicU64,
+    tell: &'a (dyn Fn(u64) + Sync),
 }
+
+/// A directory and its copy.
+type Pair = (Dir, Dir);
 
 impl Copy<'_> {
-    /// Copies what is in one directory, then gives the copy its mode and time.
-    fn directory(&mut self, relative: &Path) -> Result<()> {
-        let (source, target) = (self.from.open_below(relative)?, self.into.open_below(relative)?);
-        for name in source.stream()? {
-            let name = name.map_err(|e| PathError::new("list", source.path(), e))?;
-            self.entry(&source, &target, relative, &name)?;
-        }
-        if relative.as_os_str().is_empty() {
-            return Ok(());
-        }
-        let stat = source.own_stat()?;
-        target.set_mode(stat.st_mode & PERMISSIONS)?;
-        target.set_mtime(".", stat.st_mtime, stat.st_mtime_nsec)
+    /// Copies what is below `from`; the copy of `from` itself gets its mode and time if it is `whole`.
+    fn tree(&self, from: &Dir, into: &Dir, whole: bool) -> Result<()> {
+        let directory = |path: &Path, above: Option<&Pair>| {
+            let (source, target) = match (above, path.file_name()) {
+                (Some((source, target)), Some(name)) => (source.open_dir(name)?, target.open_dir(name)?),
+                _ => (from.open_below(path)?, into.open_below(path)?),
+            };
+            let below = self.directory(&source, &target)?;
+            if whole || !path.as_os_str().is_empty() {
+                finish_dir(&source, &target)?;
+            }
+            Ok(Visit { handle: (source, target), below, found: () })
+        };
+        walk_making(directory).map(drop)
     }
 
-    fn entry(&mut self, source: &Dir, target: &Dir, relative: &Path, name: &OsStr) -> Result<()> {
-        let Some(stat) = source.stat(name)? else { return Ok(()) };
+    /// Copies what is in one directory; those in it are made empty, and named.
+    fn directory(&self, source: &Dir, target: &Dir) -> Result<Vec<OsString>> {
+        let mut below = Vec::new();
+        for seen in source.stream_kinds()? {
+            let (name, kind) = seen.map_err(|e| PathError::new("list", source.path(), e))?;
+            if kind == Some(Type::File) {
+                self.file(source, target, &name)?;
+            } else if self.entry(source, target, &name)? {
+                below.push(name);
+            }
+        }
+        Ok(below)
+    }
+
+    /// Copies one entry. Whether it is a directory, which is empty then.
+    fn entry(&self, source: &Dir, target: &Dir, name: &OsStr) -> Result<bool> {
+        let Some(stat) = source.stat(name)? else { return Ok(false) };
         match kind(&stat) {
-            SFlag::S_IFDIR if self.leave_out.contains(&Identity::from(&stat)) => return Ok(()),
+            SFlag::S_IFDIR if self.leave_out.contains(&Identity::from(&stat)) => return Ok(false),
             SFlag::S_IFDIR => {
-                target.make_dir(name, 0o700)?;
-                self.waiting.push(relative.join(name));
+                target.add_dir(name, 0o700)?;
+                self.count();
+                return Ok(true);
             }
             SFlag::S_IFLNK => {
-                let Some(to) = source.read_link(name)? else { return Ok(()) };
+                let Some(to) = source.read_link(name)? else { return Ok(false) };
                 target.symlink(name, &to)?;
                 target.set_mtime(name, stat.st_mtime, stat.st_mtime_nsec)?;
             }
-            SFlag::S_IFREG => self.copied.bytes += copy_file(source, name, target, &stat)?,
+            SFlag::S_IFREG => return self.file(source, target, name).map(|()| false),
             _ => {
                 let cause = io::Error::other("it is neither a file, a directory nor a link");
                 return Err(PathError::new("copy", source.path().join(name), cause));
             }
         }
-        self.copied.entries += 1;
-        (self.tell)(self.copied);
+        self.count();
+        Ok(false)
+    }
+
+    fn file(&self, source: &Dir, target: &Dir, name: &OsStr) -> Result<()> {
+        let Some((mut from, stat)) = source.open_seen(name)? else { return Ok(()) };
+        self.copier.copy(&mut from, stat.st_size.cast_unsigned(), target, name, look(&stat))?;
+        self.count();
         Ok(())
+    }
+
+    fn count(&self) {
+        (self.tell)(self.made.fetch_add(1, Ordering::Relaxed) + 1);
     }
 }
 
-fn copy_file(source: &Dir, name: &OsStr, target: &Dir, stat: &FileStat) -> Result<u64> {
-    let Some(mut reader) = source.open_file(name)? else { return Ok(0) };
-    let mut writer = target.create_file(name, 0o600)?;
-    let fail = |cause| PathError::new("copy to", target.path().join(name), cause);
-    let bytes = io::copy(&mut reader, &mut writer).map_err(fail)?;
-    let mode = nix::sys::stat::Mode::from_bits_truncate(stat.st_mode & PERMISSIONS);
-    nix::sys::stat::fchmod(&writer, mode).map_err(|errno| fail(errno.into()))?;
-    target.set_mtime(name, stat.st_mtime, stat.st_mtime_nsec)?;
-    Ok(bytes)
+fn look(stat: &FileStat) -> Look {
+    Look { mode: stat.st_mode & PERMISSIONS, time: (stat.st_mtime, stat.st_mtime_nsec) }
+}
+
+fn finish_dir(source: &Dir, target: &Dir) -> Result<()> {
+    let stat = source.own_stat()?;
+    target.set_mode(stat.st_mode & PERMISSIONS)?;
+    target.set_mtime(".", stat.st_mtime, stat.st_mtime_nsec)
 }

@@ -9,13 +9,13 @@ use crate::error::{Error, Result};
 use crate::layout::{CACHE, MIRROR};
 use crate::python::{self, Order};
 use crate::recipe::{Phase, Settings};
-use crate::release::{StepRecord, StepStatus};
+use crate::release::{ReleaseId, StepRecord, StepStatus};
 use crate::sharing;
-use crate::source::{self, Ready, Site};
+use crate::source::{self, Earlier, Ready, Site};
 use crate::steps::{self, record};
 use crate::supervisor::conf::declared_in;
 use crate::supervisor::render::{self, Host};
-use crate::tree::{Build, Tree, compare, recorded};
+use crate::tree::{Build, Inventory, Tree, compare, recorded};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -30,7 +30,7 @@ pub struct Manner {
 
 /// Does everything that is not on record, and commits the build.
 pub(super) fn run(context: &Context, tree: &Tree, build: &mut Build, ready: &Ready, manner: Manner) -> Result<()> {
-    bring_source(context, tree, build, ready)?;
+    let whole = bring_source(context, tree, build, ready)?;
     let settings = context.config.with_recipe(build.dir())?;
     check_recipe(context, build, manner.anyway)?;
     let live = live_release(tree)?;
@@ -40,7 +40,7 @@ pub(super) fn run(context: &Context, tree: &Tree, build: &mut Build, ready: &Rea
     }
     run_steps(context, tree, build, &settings)?;
     render(context, tree, build, &settings)?;
-    commit(context, build)
+    commit(context, build, whole)
 }
 
 /// Renders the files for supervisord, where the recipe has templates. What the code ships instead must be fit to be read.
@@ -77,36 +77,59 @@ pub(super) fn rendered(
     Ok(render::render(&render::templates(release, templates)?, &settings.supervisor, &host)?)
 }
 
-/// Commits a build: what is there is on the disk, and the release is ready.
-pub(super) fn commit(context: &Context, build: &mut Build) -> Result<()> {
+/// Commits a build: what is there is on the disk, and the release is ready. Its inventory is right already if it is
+/// `recorded`.
+pub(super) fn commit(context: &Context, build: &mut Build, recorded: bool) -> Result<()> {
     context.stages.begin("sync", None);
-    let committed = build.ready(context.actor.clock.now());
+    let committed = build.ready(context.actor.clock.now(), recorded);
     context.stages.end();
     Ok(committed?)
 }
 
-/// Brings the code in, unless it is there, file by file, from the same commit.
-fn bring_source(context: &Context, tree: &Tree, build: &mut Build, ready: &Ready) -> Result<()> {
+/// Brings the code in, unless it is there, file by file, from the same commit. Whether that is all there is to do, and
+/// the inventory has been taken.
+fn bring_source(context: &Context, tree: &Tree, build: &mut Build, ready: &Ready) -> Result<bool> {
     let still = build.manifest.has_done("source") && compare(build.dir())?.is_some_and(|found| found.keeps_what_was());
     if still {
-        return Ok(());
+        return Ok(false);
     }
     let origin = &build.manifest.origin;
     note(build, &format!("source {} {}", origin.location, origin.revision.as_deref().unwrap_or_default()));
-    build.forget(|_| true)?;
-    build.empty()?;
+    build.begin_anew()?;
     let started = Instant::now();
     let mirrors = tree.state().ensure_dir(MIRROR, 0o700)?;
     let (release, tools, stages) = (build.dir(), &context.tools, &*context.stages);
-    source::bring(ready, &Site { release, mirrors: &mirrors, tree: tree.root().identity()?, tools, stages })?;
+    let (earlier, link) = (earlier_source(tree, build.id())?, context.config.settings.source.link);
+    let (tree, earlier) = (tree.root().identity()?, earlier.as_ref());
+    let made = source::bring(ready, &Site { release, mirrors: &mirrors, tree, earlier, link, tools, stages })?;
     let done = record("source", StepStatus::Done, started);
-    if is_all(context, build.dir())? {
+    let (all, listed) = (is_all(context, build.dir())?, made.is_some());
+    match made {
+        Some(made) => build.take_listing(made)?,
+        None if all => {}
+        None => build.take_inventory()?,
+    }
+    if all {
         // Nothing else is to be done: the commit of the whole build makes this durable too.
         build.manifest.steps.push(done);
-        return Ok(());
+        return Ok(listed);
     }
-    build.take_inventory()?;
-    Ok(build.record(done)?)
+    build.record(done)?;
+    Ok(false)
+}
+
+/// The release whose files may serve again: the live one, or else the newest that is ready.
+pub(super) fn earlier_source(tree: &Tree, own: &ReleaseId) -> Result<Option<Earlier>> {
+    let live = tree.live()?.id().cloned();
+    let newest = || {
+        let entries = tree.entries()?;
+        let ready = entries.iter().rev().filter_map(|entry| entry.manifest()).find(|other| other.ready_at.is_some());
+        Ok::<_, Error>(ready.map(|manifest| manifest.id.clone()))
+    };
+    let id = live.map_or_else(newest, |live| Ok(Some(live)))?;
+    let Some(dir) = id.filter(|id| id != own).and_then(|id| tree.open_release(&id).ok()) else { return Ok(None) };
+    // One that cannot be read is no help, and no hindrance either.
+    Ok(Inventory::read(&dir).ok().flatten().map(|inventory| Earlier { dir, inventory }))
 }
 
 /// Whether a build is over once its code is there.
@@ -156,7 +179,7 @@ fn share(context: &Context, tree: &Tree, build: &mut Build, settings: &Settings,
         note(build, &format!("the code brings {}: it is not carried over", path.display()));
     }
     context.stages.begin("carry", None);
-    let carried = sharing::carry(table, &brings, live, build.dir(), &mut |done| context.stages.advance(done));
+    let carried = sharing::carry(table, &brings, live, build.dir(), &|done| context.stages.advance(done));
     context.stages.end();
     carried?;
     Ok(build.record(record("carry", StepStatus::Done, started))?)

@@ -1,7 +1,7 @@
 //! `hotfix`: a release like the live one with only the code changed, made live.
 
 use super::activate::alive;
-use super::assemble::{commit, make_python, render};
+use super::assemble::{commit, earlier_source, make_python, render};
 use super::bring_up::{GoLive, go_live};
 use super::create::{conclude, preflight};
 use super::tee::note;
@@ -104,16 +104,21 @@ fn make(context: &Context, tree: &Tree, build: &mut Build, base: &Manifest, fix:
     let python = base.python.as_ref().map(|python| python.directory.as_path());
     note(build, &format!("hotfix of {}", base.id));
     context.stages.begin("copy", None);
-    let copied = build.copy_from(&live, python, &mut |done| context.stages.advance(done));
+    let copied = build.copy_from(&live, python, &|done| context.stages.advance(done));
     context.stages.end();
     copied?;
     match fix {
         Fix::Commits(old, new) => {
             let mirrors = tree.state().open_dir(MIRROR)?;
             let (release, tools, stages) = (build.dir(), &context.tools, &*context.stages);
-            let site = Site { release, mirrors: &mirrors, tree: tree.root().identity()?, tools, stages };
+            let (earlier, link) = (earlier_source(tree, build.id())?, context.config.settings.source.link);
+            let (tree, earlier) = (tree.root().identity()?, earlier.as_ref());
+            let site = Site { release, mirrors: &mirrors, tree, earlier, link, tools, stages };
             old.erase(&site)?;
-            source::bring(&Ready::Commit(new.clone()), &site)?;
+            if let Some(made) = source::bring(&Ready::Commit(new.clone()), &site)? {
+                // What is not from this commit is added when the build is committed.
+                build.take_listing(made)?;
+            }
         }
         Fix::Patch(text, reverse) => patch(context, build.dir().path(), text, *reverse)?,
     }
@@ -123,7 +128,7 @@ fn make(context: &Context, tree: &Tree, build: &mut Build, base: &Manifest, fix:
         make_python(context, tree, build, &settings)?;
     }
     render(context, tree, build, &settings)?;
-    commit(context, build)
+    commit(context, build, false)
 }
 
 /// Applies a patch whole or not at all. git must not take the release for a part of a repository around it.

@@ -2,10 +2,10 @@
 //! the very same file, compiled otherwise.
 
 use super::interpreter::Interpreter;
-use super::walk::{Visit, walk};
 use super::{PATIENCE, PythonError, Result, Sink, seal};
 use crate::directory::{Dir, Identity, PathError, kind};
 use crate::tools::Tools;
+use crate::walk::{Visit, walk};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::{FileStat, SFlag};
 use std::collections::HashSet;

@@ -11,10 +11,10 @@ use super::interpreter::{self, Interpreter};
 use super::record::Record;
 use super::rewrite::{Rewrite, spellings};
 use super::seal::{self, Entry, Part, Seal};
-use super::walk::{Visit, walk};
 use super::{Made, Order, PythonError, Sink, make_parent, name_of, path_of, split};
 use crate::directory::{Dir, PathError};
 use crate::transfer::copy_entry;
+use crate::walk::{Visit, walk};
 use nix::errno::Errno;
 use nix::sys::stat::FileStat;
 use std::collections::{BTreeSet, HashSet};
@@ -164,7 +164,8 @@ impl<'a> Linking<'a> {
         let mode = old.own_stat()?.st_mode & 0o777;
         let new = match (above, path.file_name()) {
             (Some((_, above)), Some(name)) => above.make_dir(name, mode)?,
-            _ => self.new.duplicate()?,
+            (None, Some(name)) => self.new.open_below(path.parent().unwrap_or(path))?.make_dir(name, mode)?,
+            (_, None) => self.new.duplicate()?,
         };
         if new.own_stat()?.st_mode & 0o777 != mode {
             new.set_mode(mode)?;
@@ -234,7 +235,7 @@ fn share(old: &Dir, new: &Dir, name: &OsStr) -> Result<(), Obstacle> {
     if !cannot.iter().any(|known| errno == Some(*known as i32)) {
         return Err(error.into());
     }
-    copy_entry(old, name, new, &mut |_| {})?;
+    copy_entry(old, name, new, &|_| {})?;
     Ok(())
 }
 

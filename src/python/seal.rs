@@ -3,9 +3,9 @@
 
 use super::local::hex;
 use super::rewrite::{mentions, spellings};
-use super::walk::{Visit, walk};
 use super::{PythonError, Result};
 use crate::directory::{Dir, PathError, kind};
+use crate::walk::{Visit, walk};
 use memchr::memmem::Finder;
 use nix::sys::stat::{FileStat, SFlag};
 use nix::unistd::geteuid;
@@ -136,7 +136,7 @@ pub(super) fn part(environment: &Dir, path: &Path) -> Result<[u8; 32], PathError
 pub(super) fn open(root: &Dir, path: &Path, above: Option<&Dir>) -> Result<Dir, PathError> {
     match (above, path.file_name()) {
         (Some(above), Some(name)) => above.open_dir(name),
-        _ => root.duplicate(),
+        _ => root.open_below(path),
     }
 }
 

@@ -23,7 +23,7 @@ pub(super) fn copy(path: &Path, site: &Site<'_>) -> Result<()> {
     let from = open_dir(path, &leave_out)?;
     leave_out.extend(from.stat(STATE)?.as_ref().map(Identity::from));
     site.stages.begin("copy", None);
-    let copied = copy_tree(&from, site.release, &leave_out, &mut |copied| site.stages.advance(copied.entries));
+    let copied = copy_tree(&from, site.release, &leave_out, &|done| site.stages.advance(done));
     site.stages.end();
     copied?;
     Ok(())

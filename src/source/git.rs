@@ -1,19 +1,15 @@
-//! Commits: found, fetched into a mirror, checked out as `git archive` gives them, submodules each from a mirror of their
-//! own.
+//! Commits: found, fetched into a mirror, and taken out of a release again.
 
+use super::check_out::DEEPEST;
 use super::mirror::{FETCHED, Mirror};
-use super::{Result, Site, SourceError, tar};
+use super::{Result, Site, SourceError};
 use crate::directory::{Dir, kind};
 use crate::stage::Stages;
 use crate::tools::{Program, Tools};
 use nix::sys::stat::SFlag;
-use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
-
-/// How deep submodules may be nested.
-const DEEPEST: usize = 16;
+use std::path::Path;
 
 /// A commit that is in a mirror.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,43 +56,6 @@ fn find(mirror: &Mirror<'_>, location: &str, reference: Option<&str>, stages: &d
 }
 
 impl Commit {
-    /// Checks it out into the release, submodules included.
-    pub(super) fn check_out(&self, site: &Site<'_>) -> Result<()> {
-        site.stages.begin("check out", None);
-        let mut done = 0;
-        let outcome = self.check_out_at(site.release, site, 0, &mut done);
-        site.stages.end();
-        outcome
-    }
-
-    fn check_out_at(&self, into: &Dir, site: &Site<'_>, depth: usize, done: &mut u64) -> Result<()> {
-        let mirror = Mirror::open(site.mirrors, &self.location, site.tools)?;
-        let mut archive = mirror.git(["archive", "--format=tar", &self.hash]).stream()?;
-        let before = *done;
-        let unpacked = tar::unpack_own(&mut archive.output, into, &mut |entries| {
-            *done = before + entries;
-            site.stages.advance(*done);
-        });
-        // git's own words explain a broken archive better than the archive does.
-        let read = unpacked.as_ref().map(drop).map_err(|error| std::io::Error::other(error.to_string()));
-        match archive.finish(read) {
-            Err(crate::tools::ToolError::Output { .. }) | Ok(()) => unpacked?,
-            Err(error) => return Err(error.into()),
-        }
-        let submodules = if self.submodules { self.submodules(&mirror)? } else { Vec::new() };
-        drop(mirror);
-        for (path, module) in submodules {
-            if depth == DEEPEST {
-                let why = format!("submodules are nested more than {DEEPEST} deep");
-                return Err(SourceError::Submodule { path: path.display().to_string(), why });
-            }
-            let commit = fetch(site.mirrors, &module.location, Some(&module.hash), true, site.tools, site.stages)?;
-            let into = tar::open_making(into, &path)?;
-            commit.check_out_at(&into, site, depth + 1, done)?;
-        }
-        Ok(())
-    }
-
     /// Removes every file of this commit, submodules included, from the release. What else is there stays, and so do
     /// directories that are not empty then.
     pub fn erase(&self, site: &Site<'_>) -> Result<()> {
@@ -122,26 +81,6 @@ impl Commit {
             }
         }
         Ok(())
-    }
-
-    /// The submodules of this commit: where each belongs, and which commit of what it is.
-    fn submodules(&self, mirror: &Mirror<'_>) -> Result<Vec<(PathBuf, Self)>> {
-        let blob = format!("{}:.gitmodules", self.hash);
-        if mirror.git(["cat-file", "-e", &blob]).capture().is_err() {
-            return Ok(Vec::new());
-        }
-        let settings = mirror.git(["config", "--blob", &blob, "-z", "--list"]).capture()?;
-        let urls = parse_modules(&String::from_utf8_lossy(&settings));
-        let tree = mirror.git(["ls-tree", "-r", "-z", "--full-tree", &self.hash]).capture()?;
-        let links = tree.split(|byte| *byte == 0).filter_map(gitlink);
-        let module = |(hash, path): (String, PathBuf)| {
-            let refuse = |why: &str| SourceError::Submodule { path: path.display().to_string(), why: why.to_owned() };
-            let url = urls.get(&path).ok_or_else(|| refuse(".gitmodules gives no url for it"))?;
-            let location =
-                resolve_url(&self.location, url).ok_or_else(|| refuse("its url is not one to fetch from"))?;
-            Ok((path, Self { location, hash, submodules: true }))
-        };
-        links.map(module).collect()
     }
 }
 
@@ -185,81 +124,9 @@ pub(super) fn without_password(location: &str) -> String {
     }
 }
 
-/// `160000 commit <hash>\t<path>`
-fn gitlink(line: &[u8]) -> Option<(String, PathBuf)> {
-    let at = line.iter().position(|byte| *byte == b'\t')?;
-    let mut fields = std::str::from_utf8(&line[..at]).ok()?.split(' ');
-    let path = Path::new(OsStr::from_bytes(&line[at + 1..])).to_owned();
-    (fields.next() == Some("160000")).then(|| Some((fields.nth(1)?.to_owned(), path)))?
-}
-
-/// `submodule.NAME.KEY\nVALUE\0…` → path → url
-fn parse_modules(settings: &str) -> BTreeMap<PathBuf, String> {
-    let mut by_name: BTreeMap<&str, (Option<&str>, Option<&str>)> = BTreeMap::new();
-    for (key, value) in settings.split('\0').filter_map(|entry| entry.split_once('\n')) {
-        let Some((name, key)) = key.strip_prefix("submodule.").and_then(|rest| rest.rsplit_once('.')) else { continue };
-        let module = by_name.entry(name).or_default();
-        match key {
-            "path" => module.0 = Some(value),
-            "url" => module.1 = Some(value),
-            _ => {}
-        }
-    }
-    by_name.into_values().filter_map(|(path, url)| Some((PathBuf::from(path?), url?.to_owned()))).collect()
-}
-
-/// The URL of a submodule, a relative one taken from its parent's. A repository that came over the network may not name
-/// one on this host.
-fn resolve_url(parent: &str, url: &str) -> Option<String> {
-    let local = |location: &str| location.starts_with('/') || location.starts_with("file:");
-    let url =
-        if url.starts_with("./") || url.starts_with("../") { join_url(parent, url)? } else { checked_url(url).ok()? };
-    (local(parent) || !local(&url)).then_some(url).filter(|url| local(url) || super::is_url(url))
-}
-
-fn join_url(parent: &str, relative: &str) -> Option<String> {
-    let mut base = parent.trim_end_matches('/').to_owned();
-    let mut rest = relative;
-    loop {
-        if let Some(more) = rest.strip_prefix("../") {
-            let cut = base.rfind(['/', ':'])?;
-            // What is before a scheme's slashes, or a host, is no directory to leave.
-            if cut == 0 || base[..cut].ends_with(['/', ':']) {
-                return None;
-            }
-            base.truncate(cut + usize::from(base.as_bytes()[cut] == b':'));
-            rest = more;
-        } else if let Some(more) = rest.strip_prefix("./") {
-            rest = more;
-        } else {
-            let joint = if base.ends_with(':') { "" } else { "/" };
-            return Some(format!("{base}{joint}{}", rest.trim_end_matches('/')));
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_submodules_relative_url_is_taken_from_its_parents() {
-        let join = |parent: &str, url: &str| resolve_url(parent, url);
-        assert_eq!(join("https://h/org/app.git", "../lib.git").as_deref(), Some("https://h/org/lib.git"));
-        assert_eq!(join("git@h:org/app.git", "../lib.git").as_deref(), Some("git@h:org/lib.git"));
-        assert_eq!(join("git@h:app.git", "../lib.git").as_deref(), Some("git@h:lib.git"));
-        assert_eq!(join("/srv/git/app", "../lib").as_deref(), Some("/srv/git/lib"));
-        assert_eq!(join("/srv/git/app", "./lib").as_deref(), Some("/srv/git/app/lib"));
-        assert_eq!(join("https://h/app.git", "../../../x"), None);
-    }
-
-    #[test]
-    fn p17_a_repository_from_the_network_names_no_other_transport() {
-        for url in ["ext::sh -c touch% x", "/etc", "file:///etc", "--upload-pack=x", "-x:y"] {
-            assert_eq!(resolve_url("https://h/app.git", url), None, "{url}");
-        }
-        assert!(checked_url("ext::sh -c id").is_err());
-    }
 
     #[test]
     fn a_password_is_never_shown() {

@@ -46,6 +46,11 @@ impl<'a> Mirror<'a> {
         Ok(mirror)
     }
 
+    /// The mirror itself.
+    pub(super) fn dir(&self) -> &Dir {
+        &self.dir
+    }
+
     /// A git that works in this mirror, with nothing of the caller's environment and no questions asked.
     pub(super) fn git<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Program {
         git::program(self.tools, self.dir.path()).args(arguments)

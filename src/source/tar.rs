@@ -31,10 +31,12 @@ enum Maker {
     Stranger,
 }
 
-/// Unpacks what `git archive` writes. `tell` hears how many members there were so far.
-pub(super) fn unpack_own(from: &mut dyn Read, into: &Dir, tell: &mut dyn FnMut(u64)) -> Result<()> {
+/// Unpacks what `git archive` writes. Files lose their write permission if they are to be
+/// `read_only`. `tell` hears how many members there were so far.
+pub(super) fn unpack_own(from: &mut dyn Read, into: &Dir, read_only: bool, tell: &mut dyn FnMut(u64)) -> Result<()> {
     let mut reader = BufReader::with_capacity(BUFFER, from);
-    Unpacking::new(into, Maker::Git)?.run(&mut reader, &|| 0, tell)
+    let unpacking = Unpacking { read_only, ..Unpacking::new(into, Maker::Git)? };
+    unpacking.run(&mut reader, &|| 0, tell)
 }
 
 /// Unpacks the tar file `path` into the site's release.
@@ -132,6 +134,8 @@ struct Unpacking<'a> {
     maker: Maker,
     /// Permission bits that are taken away, as `tar x` would: none for root.
     masked: u32,
+    /// Whether nobody may write to the files.
+    read_only: bool,
     /// Bytes that may be written before the disk is full.
     room: u64,
     written: u64,
@@ -145,8 +149,16 @@ impl<'a> Unpacking<'a> {
     fn new(into: &'a Dir, maker: Maker) -> Result<Self> {
         let space = into.space()?;
         let room = space.blocks_available() * space.fragment_size();
-        let masked = if crate::identity::is_root() { 0 } else { current_umask() };
-        Ok(Self { into, maker, masked, room, written: 0, parent: None, seen: HashSet::new() })
+        Ok(Self {
+            into,
+            maker,
+            masked: masked(),
+            read_only: false,
+            room,
+            written: 0,
+            parent: None,
+            seen: HashSet::new(),
+        })
     }
 
     fn run(mut self, from: &mut dyn Read, read: &dyn Fn() -> u64, tell: &mut dyn FnMut(u64)) -> Result<()> {
@@ -194,6 +206,7 @@ impl<'a> Unpacking<'a> {
         }
         let base = path.file_name().unwrap_or_default().to_owned();
         let stranger = self.maker == Maker::Stranger;
+        let mode = if self.read_only { mode & !0o222 } else { mode };
         let parent = self.parent_of(&path, name)?;
         match kind {
             EntryType::Regular | EntryType::Continuous => {
@@ -337,7 +350,7 @@ pub(super) fn open_making(root: &Dir, path: &Path) -> std::result::Result<Dir, P
 }
 
 /// The reason may quote the archive, which may hold anything: it is kept short and without control characters.
-fn refuse(member: &Path, why: impl Into<String>) -> SourceError {
+pub(super) fn refuse(member: &Path, why: impl Into<String>) -> SourceError {
     let why = why.into().chars().filter(|c| !c.is_control()).take(200).collect();
     if member.as_os_str().is_empty() {
         return SourceError::NoTar { why };
@@ -346,7 +359,7 @@ fn refuse(member: &Path, why: impl Into<String>) -> SourceError {
 }
 
 /// A member that cannot be made because of what came before it; any other failure is the system's.
-fn taken(name: &Path, error: PathError) -> SourceError {
+pub(super) fn taken(name: &Path, error: PathError) -> SourceError {
     let errno = |errno: Errno| error.cause.raw_os_error() == Some(errno as i32);
     if errno(Errno::EEXIST) {
         refuse(name, "there is something of that name already")
@@ -357,8 +370,12 @@ fn taken(name: &Path, error: PathError) -> SourceError {
     }
 }
 
-/// The umask, which can only be read by setting it.
-fn current_umask() -> u32 {
+/// Permission bits that nothing gets, as `tar x` would have it: none for root, and the umask for others. It can only be
+/// read by setting it.
+pub(super) fn masked() -> u32 {
+    if crate::identity::is_root() {
+        return 0;
+    }
     let mask = nix::sys::stat::umask(Mode::from_bits_truncate(0o077));
     nix::sys::stat::umask(mask);
     mask.bits()

@@ -1,10 +1,10 @@
 //! A release being built: its name reserved, its lease held, its manifest telling how far it is.
 
 use super::locked::with_room;
-use super::{LockedTree, Result, Tree, TreeError, inventory};
+use super::{Listing, LockedTree, Result, Tree, TreeError, inventory};
 use crate::clock::Timestamp;
 use crate::directory::{Dir, Identity, PathError};
-use crate::layout::{BUILD_LOG, INVENTORY, MANIFEST, STATE};
+use crate::layout::{BUILD_LOG, MANIFEST, STATE};
 use crate::lock::{Lease, LockError, holder_of};
 use crate::operation::{Begin, Operation, Outcome};
 use crate::pin::Pin;
@@ -40,6 +40,8 @@ pub struct Build {
     log: File,
     /// The number of its begin in the journal; none for one that was built before.
     begun: Option<u64>,
+    /// Whether it is empty yet, and its manifest says all there is to say.
+    fresh: bool,
     started: Instant,
     _lease: Lease,
 }
@@ -96,7 +98,16 @@ impl LockedTree<'_> {
         write_manifest(&state, manifest)?;
         dir.sync()?;
         releases.sync()?;
-        Ok(Build { dir, state, manifest: manifest.clone(), log, begun: Some(begun), started, _lease: lease })
+        Ok(Build {
+            dir,
+            state,
+            manifest: manifest.clone(),
+            log,
+            begun: Some(begun),
+            fresh: true,
+            started,
+            _lease: lease,
+        })
     }
 
     /// Takes up a release that was not finished. Its record says what was done; its lease is taken.
@@ -116,7 +127,7 @@ impl LockedTree<'_> {
         let begin = self.create_begin(id, cause);
         let begun = Some(self.begin(&begin)?);
         let manifest = Manifest { failure: None, ..manifest };
-        Ok(Build { dir, state, manifest, log, begun, started: Instant::now(), _lease: lease })
+        Ok(Build { dir, state, manifest, log, begun, fresh: false, started: Instant::now(), _lease: lease })
     }
 
     /// Takes up a release that was built before, to run steps on it. Others may use it meanwhile; nobody cleans it.
@@ -128,7 +139,7 @@ impl LockedTree<'_> {
         // One that was there before us has no records of its own until now.
         let state = dir.ensure_dir(STATE, 0o700)?;
         let log = open_log(&state)?;
-        Ok(Build { dir, state, manifest, log, begun: None, started: Instant::now(), _lease: lease })
+        Ok(Build { dir, state, manifest, log, begun: None, fresh: false, started: Instant::now(), _lease: lease })
     }
 
     /// Writes the outcome of a build into the history.
@@ -172,29 +183,41 @@ impl Build {
 
     /// Writes down what is in the release now, for [`super::compare`].
     pub fn take_inventory(&mut self) -> Result<()> {
-        let total = inventory::write(&self.dir, &self.state, INVENTORY)?;
+        let total = inventory::write(&self.dir, &self.state)?;
+        (self.manifest.entries, self.manifest.bytes) = (total.entries, total.bytes);
+        Ok(())
+    }
+
+    /// Writes down what has just been made, as it was seen then: nothing else is in the release.
+    pub fn take_listing(&mut self, made: Listing) -> Result<()> {
+        let total = inventory::write_listing(&self.state, made)?;
         (self.manifest.entries, self.manifest.bytes) = (total.entries, total.bytes);
         Ok(())
     }
 
     /// Takes what has been done to the code for granted: a resumed build does not take it for damage.
     pub fn accept_changes(&self) -> Result<()> {
-        Ok(inventory::renew(&self.dir, &self.state, INVENTORY)?)
+        Ok(inventory::renew(&self.dir, &self.state)?)
     }
 
     /// Copies everything of another release but its records, its pins and its directory `without`.
-    pub fn copy_from(&self, other: &Dir, without: Option<&Path>, tell: &mut dyn FnMut(u64)) -> Result<()> {
+    pub fn copy_from(&self, other: &Dir, without: Option<&Path>, tell: &(dyn Fn(u64) + Sync)) -> Result<()> {
         let mut leave_out: Vec<Identity> = other.stat(STATE)?.as_ref().map(Identity::from).into_iter().collect();
         leave_out.extend(without.and_then(|path| other.open_below(path).ok()?.identity().ok()));
-        copy_tree(other, &self.dir, &leave_out, &mut |copied| tell(copied.entries))?;
+        copy_tree(other, &self.dir, &leave_out, tell)?;
         for name in self.dir.names()?.iter().filter(|name| !inventory::is_code(name) && *name != STATE) {
             self.dir.unlink(name)?;
         }
         Ok(())
     }
 
-    /// Removes everything a former attempt left, but for our own records and pins.
-    pub fn empty(&self) -> Result<()> {
+    /// Forgets every step and removes everything a former attempt left, but for our own records and pins. What is
+    /// forgotten is durable on return.
+    pub fn begin_anew(&mut self) -> Result<()> {
+        if std::mem::take(&mut self.fresh) {
+            return Ok(());
+        }
+        self.forget(|_| true)?;
         for name in self.dir.names()? {
             if inventory::is_code(&name) {
                 let removed = removal::delete_any(&self.dir, &name, &|_| {});
@@ -207,9 +230,11 @@ impl Build {
     }
 
     /// Commits the build: what is there now is recorded and on the disk, and the release is ready. The release is not
-    /// ready after an error.
-    pub fn ready(&mut self, now: Timestamp) -> Result<()> {
-        self.take_inventory()?;
+    /// ready after an error. Nothing has been done to it since its inventory was taken if it is `recorded`.
+    pub fn ready(&mut self, now: Timestamp, recorded: bool) -> Result<()> {
+        if !recorded {
+            self.take_inventory()?;
+        }
         self.dir.sync_file_system()?;
         self.manifest.ready_at = Some(now);
         write_manifest(&self.state, &self.manifest).inspect_err(|_| self.manifest.ready_at = None)?;

@@ -85,7 +85,7 @@ impl Start {
         if self.made.root().exists() {
             fs::create_dir(copy.root()).unwrap();
             let open = |tree: &Sandbox| Dir::open(&tree.root()).unwrap();
-            copy_tree(&open(&self.made), &open(&copy), &[], &mut |_| {}).unwrap();
+            copy_tree(&open(&self.made), &open(&copy), &[], &|_| {}).unwrap();
         }
         copy
     }

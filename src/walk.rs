@@ -1,18 +1,21 @@
 //! Visits every directory of a tree, two at a time, each opened through the one above it.
 
-use super::Result;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
+/// How many handles wait for the directories below them at most; what lies below others is opened from the root.
+const WAITING: usize = 16;
+
 /// What was found in one directory.
-pub(super) struct Visit<H, T> {
+#[derive(Debug)]
+pub struct Visit<H, T> {
     /// What the directories below are opened through. Deep ones are visited first, so that few are open at a time.
-    pub(super) handle: H,
+    pub handle: H,
     /// The names of those below that are to be visited too.
-    pub(super) below: Vec<OsString>,
+    pub below: Vec<OsString>,
     /// What the visit was made for.
-    pub(super) found: T,
+    pub found: T,
 }
 
 /// A directory that waits: its path, and the handle of the one above.
@@ -20,14 +23,40 @@ type Waiting<H> = (PathBuf, Option<Arc<H>>);
 
 struct State<H, T, E> {
     waiting: Vec<Waiting<H>>,
+    handles: usize,
     busy: usize,
     done: Vec<(PathBuf, T)>,
     failed: Option<E>,
 }
 
+/// How many threads work on one tree: more gain nothing where a directory's own lock and the journal are shared.
+pub fn workers() -> usize {
+    std::thread::available_parallelism().map_or(1, |n| n.get().min(2))
+}
+
+/// Gives this thread an umask of its own, an empty one, so that files and directories get the modes they are made with.
+/// Where the system does not let it (some containers), they get fewer permissions and need another call.
+pub fn with_exact_modes() {
+    use nix::sched::{CloneFlags, unshare};
+    if unshare(CloneFlags::CLONE_FS).is_ok() {
+        nix::sys::stat::umask(nix::sys::stat::Mode::empty());
+    }
+}
+
 /// Calls `visit` with the path, relative to the root, of the root and of every directory that a visit named, and with
-/// the handle that the visit above it gave. Returns what the visits found, sorted by path, or the first error.
-pub(super) fn walk<H, T, E>(
+/// the handle that the visit above it gave, if that is still open. Returns what the visits found, sorted by path, or the
+/// first error.
+pub fn walk<H, T, E>(visit: impl Fn(&Path, Option<&H>) -> Result<Visit<H, T>, E> + Sync) -> Result<Vec<(PathBuf, T)>, E>
+where
+    H: Send + Sync,
+    T: Send,
+    E: Send,
+{
+    walk_after(|| {}, visit)
+}
+
+/// The same, to make a tree: on threads with exact modes.
+pub fn walk_making<H, T, E>(
     visit: impl Fn(&Path, Option<&H>) -> Result<Visit<H, T>, E> + Sync,
 ) -> Result<Vec<(PathBuf, T)>, E>
 where
@@ -35,14 +64,28 @@ where
     T: Send,
     E: Send,
 {
-    let state = State { waiting: vec![(PathBuf::new(), None)], busy: 0, done: Vec::new(), failed: None };
+    walk_after(with_exact_modes, visit)
+}
+
+fn walk_after<H, T, E>(
+    start: impl Fn() + Sync,
+    visit: impl Fn(&Path, Option<&H>) -> Result<Visit<H, T>, E> + Sync,
+) -> Result<Vec<(PathBuf, T)>, E>
+where
+    H: Send + Sync,
+    T: Send,
+    E: Send,
+{
+    let waiting = vec![(PathBuf::new(), None)];
+    let state = State { waiting, handles: 0, busy: 0, done: Vec::new(), failed: None };
     let (state, changed) = (Mutex::new(state), Condvar::new());
-    let workers = std::thread::available_parallelism().map_or(1, |n| n.get().min(2));
     std::thread::scope(|scope| {
-        for _ in 1..workers {
-            scope.spawn(|| work(&state, &changed, &visit));
+        for _ in 0..workers() {
+            scope.spawn(|| {
+                start();
+                work(&state, &changed, &visit);
+            });
         }
-        work(&state, &changed, &visit);
     });
     let State { mut done, failed, .. } = state.into_inner().unwrap_or_else(PoisonError::into_inner);
     if let Some(error) = failed {
@@ -72,13 +115,16 @@ fn work<H, T, E>(
         at.busy += 1;
         drop(at);
         let visited = visit(&path, above.as_deref());
-        drop(above);
+        let last = above.and_then(Arc::into_inner).is_some();
         at = lock();
         at.busy -= 1;
+        at.handles -= usize::from(last);
         match visited {
             Ok(Visit { handle, below, found }) => {
-                let handle = Arc::new(handle);
-                at.waiting.extend(below.iter().map(|name| (path.join(name), Some(Arc::clone(&handle)))));
+                let kept = !below.is_empty() && at.handles < WAITING;
+                at.handles += usize::from(kept);
+                let handle = kept.then(|| Arc::new(handle));
+                at.waiting.extend(below.iter().map(|name| (path.join(name), handle.clone())));
                 at.done.push((path, found));
             }
             Err(error) => at.failed = Some(error),
@@ -102,6 +148,32 @@ mod tests {
         let found = walk(visit).unwrap();
         assert_eq!(found.len(), 1 + 3 + 9 + 27 + 81);
         assert!(found.windows(2).all(|pair| pair[0].0 < pair[1].0));
+    }
+
+    #[test]
+    fn few_handles_wait_however_deep_it_goes() {
+        struct Handle<'a>(&'a Mutex<(usize, usize)>);
+        impl Drop for Handle<'_> {
+            fn drop(&mut self) {
+                self.0.lock().unwrap().0 -= 1;
+            }
+        }
+        let open = Mutex::new((0, 0));
+        let visit = |path: &Path, above: Option<&Handle<'_>>| -> Result<Visit<Handle<'_>, bool>, ()> {
+            let mut count = open.lock().unwrap();
+            *count = (count.0 + 1, count.1.max(count.0 + 1));
+            let below = if path.components().count() < 100 && !path.ends_with("a") {
+                vec!["a".into(), "b".into()]
+            } else {
+                Vec::new()
+            };
+            Ok(Visit { handle: Handle(&open), below, found: above.is_some() })
+        };
+        let found = walk(visit).unwrap();
+        assert_eq!(found.len(), 201);
+        assert!(found.iter().any(|(_, through)| !through));
+        let (left, most) = *open.lock().unwrap();
+        assert!(left == 0 && most <= WAITING + 2 * workers(), "{left} left, {most} at most");
     }
 
     #[test]

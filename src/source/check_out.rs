@@ -1,0 +1,198 @@
+//! A commit in a release: its files straight from the repository's objects or from an earlier release; by `git archive`
+//! where git changes what it checks out. Both give the same tree.
+
+use super::contents::Contents;
+use super::git::{Commit, fetch};
+use super::mirror::Mirror;
+use super::objects::{self, Looks, Made};
+use super::{Result, Site, SourceError, attributes, reuse, tar};
+use crate::directory::{Dir, PathError};
+use crate::recipe::Link;
+use crate::tools::ToolError;
+use crate::tree::{Item, Listing, Seen};
+use nix::errno::Errno;
+use std::ffi::OsString;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How deep submodules may be nested.
+pub(super) const DEEPEST: usize = 16;
+/// The longest file of attributes or description of a commit that is read; longer ones are git's to read.
+const LONGEST: u64 = 1 << 20;
+/// Permission bits that a file in common with other releases does not have.
+const WRITE: u32 = 0o222;
+
+/// Where a part of the code belongs.
+struct Spot<'a> {
+    into: &'a Dir,
+    /// The path of `into` in the release.
+    prefix: &'a Path,
+    depth: usize,
+}
+
+/// What is under way.
+struct CheckOut<'a> {
+    site: &'a Site<'a>,
+    done: AtomicU64,
+}
+
+impl Commit {
+    /// Checks it out into the release, submodules included. Returns what was made, if that is known without looking.
+    pub(super) fn check_out(&self, site: &Site<'_>) -> Result<Option<Listing>> {
+        site.stages.begin("check out", None);
+        let check_out = CheckOut { site, done: AtomicU64::new(0) };
+        let outcome = check_out.at(self, &Spot { into: site.release, prefix: Path::new(""), depth: 0 });
+        site.stages.end();
+        outcome
+    }
+}
+
+impl CheckOut<'_> {
+    fn at(&self, commit: &Commit, spot: &Spot<'_>) -> Result<Option<Listing>> {
+        let site = self.site;
+        let mirror = Mirror::open(site.mirrors, &commit.location, site.tools)?;
+        let mut made = match self.plain(commit, &mirror)? {
+            Some((contents, time)) => Some(self.write(&mirror, &contents, time, spot)?),
+            None => {
+                self.archive(commit, &mirror, spot.into)?;
+                None
+            }
+        };
+        let submodules = if commit.submodules { commit.submodules(&mirror)? } else { Vec::new() };
+        drop(mirror);
+        for (path, module) in submodules {
+            if spot.depth == DEEPEST {
+                let why = format!("submodules are nested more than {DEEPEST} deep");
+                return Err(SourceError::Submodule { path: path.display().to_string(), why });
+            }
+            let module = fetch(site.mirrors, &module.location, Some(&module.hash), true, site.tools, site.stages)?;
+            let into = tar::open_making(spot.into, &path)?;
+            let prefix = spot.prefix.join(&path);
+            let inner = self.at(&module, &Spot { into: &into, prefix: &prefix, depth: spot.depth + 1 })?;
+            made = made.zip(inner).map(|(mut made, inner)| {
+                made.retain(|(at, _)| *at != prefix);
+                made.extend(inner);
+                made
+            });
+        }
+        Ok(made)
+    }
+
+    /// What the commit holds and its time, if that is all there is to know: git would change nothing of it.
+    fn plain(&self, commit: &Commit, mirror: &Mirror<'_>) -> Result<Option<(Contents, i64)>> {
+        let settings = attributes::ask(mirror)?;
+        let listed = whole(mirror.git(["ls-tree", "-r", "-t", "-z", "--full-tree", &commit.hash]).stream()?);
+        let settings = match whole(settings) {
+            // None of them is set.
+            Err(ToolError::Failed { status, .. }) if status.code() == Some(1) => Vec::new(),
+            answer => answer?,
+        };
+        let Some(contents) = Contents::parse(&listed?)? else { return Ok(None) };
+        if attributes::are_odd(&contents) || attributes::of_host_change(mirror, &settings, self.site.tools)? {
+            return Ok(None);
+        }
+        let texts = objects::read_short(mirror, &commit.hash, contents.named(".gitattributes"), LONGEST)?;
+        let mut texts = texts.iter();
+        let time = texts.next().and_then(|text| commit_time(text));
+        let changed = texts.any(|text| text.len() as u64 >= LONGEST || attributes::change(text));
+        Ok(time.filter(|_| !changed).map(|time| (contents, time)))
+    }
+
+    fn write(&self, mirror: &Mirror<'_>, contents: &Contents, time: i64, spot: &Spot<'_>) -> Result<Listing> {
+        let site = self.site;
+        let tell = || site.stages.advance(self.done.fetch_add(1, Ordering::Relaxed) + 1);
+        let umask = tar::masked();
+        let masked = if site.link == Link::Hardlink { umask | WRITE } else { umask };
+        let looks = Looks { time, masked, masked_dirs: umask };
+        make_folders(contents, spot.into, looks)?;
+        let (mut made, left) = match site.earlier {
+            Some(earlier) => reuse::reuse(earlier, contents, (spot.into, spot.prefix), (site.link, looks), &tell)?,
+            None => (Made::new(), contents.places()),
+        };
+        if !left.is_empty() {
+            made.extend(objects::write(mirror, contents, &left, spot.into, looks, &tell)?);
+        }
+        listing(contents, made, spot)
+    }
+
+    fn archive(&self, commit: &Commit, mirror: &Mirror<'_>, into: &Dir) -> Result<()> {
+        let mut archive = mirror.git(["archive", "--format=tar", &commit.hash]).stream()?;
+        let before = self.done.load(Ordering::Relaxed);
+        let read_only = self.site.link == Link::Hardlink;
+        let unpacked = tar::unpack_own(&mut archive.output, into, read_only, &mut |entries| {
+            self.done.store(before + entries, Ordering::Relaxed);
+            self.site.stages.advance(before + entries);
+        });
+        // git's own words explain a broken archive better than the archive does.
+        let read = unpacked.as_ref().map(drop).map_err(|error| io::Error::other(error.to_string()));
+        match archive.finish(read) {
+            Err(ToolError::Output { .. }) | Ok(()) => unpacked,
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Everything a git prints.
+fn whole(mut git: crate::tools::Streaming) -> std::result::Result<Vec<u8>, ToolError> {
+    let mut said = Vec::new();
+    let read = git.output.read_to_end(&mut said);
+    git.finish(read.map(drop)).map(|()| said)
+}
+
+/// The seconds of `committer A U Thor <mail> SECONDS +0000`, before the commit's message.
+fn commit_time(text: &[u8]) -> Option<i64> {
+    let lines = text.split(|byte| *byte == b'\n').take_while(|line| !line.is_empty());
+    let line = lines.filter_map(|line| line.strip_prefix(b"committer ")).next()?;
+    let after = &line[line.iter().rposition(|byte| *byte == b'>')? + 1..];
+    std::str::from_utf8(after).ok()?.split_ascii_whitespace().next()?.parse().ok().filter(|time| *time >= 0)
+}
+
+fn make_folders(contents: &Contents, into: &Dir, looks: Looks) -> Result<()> {
+    let mode = looks.of_dirs();
+    std::thread::scope(|scope| {
+        let make = || {
+            crate::walk::with_exact_modes();
+            contents.folders[1..].iter().try_for_each(|folder| {
+                into.ensure_exactly(&folder.path, mode).map_err(|error| tar::taken(&folder.path, error))
+            })
+        };
+        let broken = || Err(PathError::new("write", into.path(), io::Error::other("a writer has died")).into());
+        scope.spawn(make).join().unwrap_or_else(|_| broken())
+    })
+}
+
+/// What has been made, by directory; the directories as they are now that they are full.
+fn listing(contents: &Contents, made: Made, spot: &Spot<'_>) -> Result<Listing> {
+    let path =
+        |folder: &Path| if folder.as_os_str().is_empty() { spot.prefix.to_owned() } else { spot.prefix.join(folder) };
+    let mut listing: Listing = contents.folders.iter().map(|folder| (path(&folder.path), Vec::new())).collect();
+    for (folder, item) in made {
+        listing[folder].1.push(item);
+    }
+    let numbers: std::collections::HashMap<&Path, usize> =
+        contents.folders.iter().enumerate().map(|(number, folder)| (folder.path.as_path(), number)).collect();
+    for folder in &contents.folders[1..] {
+        let stat = spot.into.stat(&folder.path)?;
+        let stat = stat.ok_or_else(|| PathError::new("look at", spot.into.path().join(&folder.path), Errno::ENOENT))?;
+        let above: PathBuf = folder.path.parent().unwrap_or(Path::new("")).to_owned();
+        let name = folder.path.file_name().unwrap_or_default().to_owned();
+        if let Some(above) = numbers.get(above.as_path()) {
+            listing[*above].1.push(Item { name, seen: Seen::from(&stat), target: OsString::new(), blob: None });
+        }
+    }
+    Ok(listing)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_is_the_committers_and_nothing_a_name_or_message_says() {
+        let text = b"tree 1\nauthor A <a> 5 +0000\ncommitter committer > 7 <b@c> 1700000000 +0100\n\ncommitter X <x> 9 +0000\n";
+        assert_eq!(commit_time(text), Some(1_700_000_000));
+        assert_eq!(commit_time(b"tree 1\n\ncommitter X <x> 9 +0000\n"), None);
+        assert_eq!(commit_time(b"committer X <x> -9 +0000\n"), None);
+    }
+}

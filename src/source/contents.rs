@@ -1,0 +1,144 @@
+//! What a commit holds: its directories and the files in them, as `git ls-tree` tells.
+
+use super::{Result, SourceError};
+use crate::layout::STATE;
+use crate::tree::{Blob, parse_blob};
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// What a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A regular file.
+    Plain,
+    /// One that may be run.
+    Executable,
+    /// A link; its content is its target.
+    Link,
+}
+
+/// A file or link.
+#[derive(Debug)]
+pub(super) struct File {
+    pub(super) name: OsString,
+    pub(super) kind: Kind,
+    pub(super) blob: Blob,
+}
+
+/// A directory and the files in it.
+#[derive(Debug, Default)]
+pub(super) struct Folder {
+    pub(super) path: PathBuf,
+    pub(super) files: Vec<File>,
+}
+
+/// Everything in a commit, submodules as empty directories. A directory comes before those in it; the root is the first.
+#[derive(Debug)]
+pub(super) struct Contents {
+    pub(super) folders: Vec<Folder>,
+}
+
+impl Contents {
+    /// Reads what `git ls-tree -r -t -z` says; `None` if there is anything that git itself might not check out, or that
+    /// is not what git writes.
+    pub(super) fn parse(listed: &[u8]) -> Result<Option<Self>> {
+        let mut contents = Self { folders: vec![Folder::default()] };
+        let mut by_path: HashMap<&[u8], usize> = HashMap::from([(&b""[..], 0)]);
+        for line in listed.split(|byte| *byte == 0).filter(|line| !line.is_empty()) {
+            let Some((mode, hash, path)) = fields(line) else { return Ok(None) };
+            let (above, name) = path
+                .iter()
+                .rposition(|byte| *byte == b'/')
+                .map_or((&b""[..], path), |at| (&path[..at], &path[at + 1..]));
+            let Some(above) = by_path.get(above).copied().filter(|_| is_plain(name, mode)) else { return Ok(None) };
+            if above == 0 && name == STATE.as_bytes() {
+                let why = "that name is releasectl's own".to_owned();
+                return Err(SourceError::Member { member: STATE.to_owned(), why });
+            }
+            let kind = match mode {
+                0o040_000 | 0o160_000 => {
+                    if by_path.insert(path, contents.folders.len()).is_some() {
+                        return Ok(None);
+                    }
+                    let path = Path::new(OsStr::from_bytes(path)).to_owned();
+                    contents.folders.push(Folder { path, files: Vec::new() });
+                    continue;
+                }
+                0o120_000 => Kind::Link,
+                0o100_000..=0o100_777 if mode & 0o100 != 0 => Kind::Executable,
+                0o100_000..=0o100_777 => Kind::Plain,
+                _ => return Ok(None),
+            };
+            let Some(blob) = parse_blob(hash) else { return Ok(None) };
+            contents.folders[above].files.push(File { name: OsStr::from_bytes(name).to_owned(), kind, blob });
+        }
+        Ok(Some(contents))
+    }
+
+    /// Every file.
+    pub(super) fn places(&self) -> Vec<(usize, usize)> {
+        let folders = self.folders.iter().enumerate();
+        folders.flat_map(|(number, folder)| (0..folder.files.len()).map(move |file| (number, file))).collect()
+    }
+
+    /// Every file with this name.
+    pub(super) fn named(&self, name: &str) -> impl Iterator<Item = &File> {
+        self.folders.iter().flat_map(|folder| &folder.files).filter(move |file| file.name == name)
+    }
+}
+
+/// `mode type hash\tpath`
+fn fields(line: &[u8]) -> Option<(u32, &str, &[u8])> {
+    let at = line.iter().position(|byte| *byte == b'\t')?;
+    let mut words = std::str::from_utf8(&line[..at]).ok()?.split(' ');
+    let mode = u32::from_str_radix(words.next()?, 8).ok()?;
+    Some((mode, words.nth(1)?, &line[at + 1..]))
+}
+
+/// Whether git takes this name for an ordinary one on every system. What it does with others it decides itself.
+fn is_plain(name: &[u8], mode: u32) -> bool {
+    let lower = name.to_ascii_lowercase();
+    let own = lower.strip_prefix(b".git").is_some_and(|rest| rest.first().is_none_or(|b| b" .:\\".contains(b)));
+    let short = lower.starts_with(b"git~");
+    let link = mode == 0o120_000 && (lower.starts_with(b".git") || lower.starts_with(b"gi"));
+    !(name.is_empty() || name == b"." || name == b".." || own || short || link)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HASH: &str = "0123456789012345678901234567890123456789";
+
+    fn parsed(lines: &[&str]) -> Result<Option<Contents>> {
+        Contents::parse(lines.iter().map(|line| line.replace('#', HASH) + "\0").collect::<String>().as_bytes())
+    }
+
+    #[test]
+    fn files_are_found_in_their_directories() {
+        let lines = ["040000 tree #\ta", "100755 blob #\ta/run", "120000 blob #\ta/x", "160000 commit #\tlib"];
+        let contents = parsed(&lines).unwrap().unwrap();
+        let paths: Vec<_> = contents.folders.iter().map(|folder| folder.path.to_str().unwrap()).collect();
+        assert_eq!(paths, ["", "a", "lib"]);
+        let kinds: Vec<_> = contents.folders[1].files.iter().map(|file| file.kind).collect();
+        assert_eq!(kinds, [Kind::Executable, Kind::Link]);
+        assert_eq!(contents.named("run").count(), 1);
+    }
+
+    #[test]
+    fn p17_what_only_git_can_judge_is_left_to_it() {
+        for name in ["..", ".", ".git", ".GIT", ".git ", ".git.", ".git::$DATA", "git~1", "GIT~1", ""] {
+            assert!(parsed(&[&format!("100644 blob #\t{name}")]).unwrap().is_none(), "{name:?}");
+        }
+        for name in [".gitignore", ".gitmodules", ".github", "gitk", ".gi", "...", "a b"] {
+            assert!(parsed(&[&format!("100644 blob #\t{name}")]).unwrap().is_some(), "{name:?}");
+        }
+        for lines in [&["100644 blob #\ta/b"][..], &["040000 tree #\ta", "040000 tree #\ta"], &["nonsense"]] {
+            assert!(parsed(lines).unwrap().is_none(), "{lines:?}");
+        }
+        assert!(parsed(&["120000 blob #\t.gitmodules"]).unwrap().is_none());
+        assert!(parsed(&["040000 tree #\t.releasectl"]).is_err());
+    }
+}
