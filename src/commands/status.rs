@@ -11,6 +11,7 @@ use crate::standing::{self, Standing};
 use crate::supervisor::rpc::methods::Process;
 use crate::tree::Tree;
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 
 /// The state of the tree in short.
 #[derive(Debug, Serialize)]
@@ -19,6 +20,9 @@ pub struct Status {
     pub current: Option<ReleaseId>,
     /// What a rollback would go to.
     pub previous: Option<ReleaseId>,
+    /// The same on hosts that agree on the environment, what is live and where a rollback goes, the live code's revision
+    /// and its requirements; SHA-256 in hexadecimal.
+    pub fingerprint: String,
     /// Operations without an outcome, newest last.
     pub unfinished: Vec<Unfinished>,
     /// Who holds the tree lock.
@@ -72,8 +76,10 @@ pub fn run(context: &Context) -> Result<Outcome> {
     }
     let programs = programs(context, &tree, &standing);
     let space = tree.root().space()?;
+    let previous = tree.rollback_target(&standing);
     Ok(Outcome::Status(Status {
-        previous: tree.rollback_target(&standing),
+        fingerprint: fingerprint(context, &tree, standing.live.as_ref(), previous.as_ref()),
+        previous,
         unfinished: unfinished.collect(),
         lock: lock::tree_lock_holder(tree.state()),
         programs,
@@ -81,6 +87,21 @@ pub fn run(context: &Context) -> Result<Outcome> {
         free_inodes: space.files_available(),
         current: standing.live,
     }))
+}
+
+/// What the live release cannot tell counts as nothing.
+fn fingerprint(context: &Context, tree: &Tree, live: Option<&ReleaseId>, previous: Option<&ReleaseId>) -> String {
+    let manifest = live.and_then(|id| tree.release(id).ok());
+    let told = |text: Option<&str>| text.map_or_else(|| "none".to_owned(), |text| format!("{}:{text}", text.len()));
+    let parts = [
+        told(context.config.environment.as_deref()),
+        told(live.map(ReleaseId::as_str)),
+        told(previous.map(ReleaseId::as_str)),
+        told(manifest.as_ref().and_then(|manifest| manifest.origin.revision.as_deref())),
+        told(manifest.as_ref().and_then(|manifest| Some(manifest.python.as_ref()?.digest.as_str()))),
+    ];
+    let digest = Sha256::digest(format!("releasectl fingerprint 1 {}", parts.join(" ")));
+    digest.iter().fold(String::with_capacity(64), |text, byte| text + &format!("{byte:02x}"))
 }
 
 /// This environment's programs. That supervisord does not answer is told; the rest is worth knowing all the same.

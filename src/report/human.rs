@@ -224,7 +224,8 @@ fn status(out: &mut String, status: &Status, paint: Paint) -> std::fmt::Result {
         }
         writeln!(out)?;
     }
-    writeln!(out, "free      {}, {} inodes", size(status.free_bytes), status.free_inodes)
+    writeln!(out, "free      {}, {} inodes", size(status.free_bytes), status.free_inodes)?;
+    writeln!(out, "fingerprint {}", status.fingerprint)
 }
 
 fn show(out: &mut String, shown: &Shown, paint: Paint) -> std::fmt::Result {

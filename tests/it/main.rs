@@ -50,6 +50,7 @@ mod sandbox;
 mod sharing;
 mod ssh;
 mod sshd;
+mod status;
 mod supervised;
 mod supervisor_down;
 mod supervisor_outages;

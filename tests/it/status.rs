@@ -1,0 +1,48 @@
+//! `status`: the fingerprint by which hosts are seen to agree.
+
+use crate::sandbox::Sandbox;
+use std::path::Path;
+
+fn fingerprint(tree: &Sandbox) -> String {
+    let text = tree.json(&["status"])["fingerprint"].as_str().unwrap().to_owned();
+    assert!(text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()), "{text}");
+    assert!(tree.done(&["status"]).contains(&format!("fingerprint {text}\n")));
+    text
+}
+
+/// A host on which the code of `reference` was made live as `ids`, one after the other.
+fn host(repository: &Path, reference: &str, ids: &[&str]) -> Sandbox {
+    let tree = Sandbox::new();
+    for id in ids {
+        tree.done(&["create", repository.to_str().unwrap(), "--ref", reference, "--id", id]);
+        tree.done(&["activate", id]);
+    }
+    tree
+}
+
+#[test]
+fn the_fingerprint_is_the_same_where_hosts_agree_and_only_there() {
+    let source = Sandbox::new();
+    let repository = source.repository("source");
+    let one = source.commit(&repository, "two");
+    std::fs::write(repository.join("requirements.txt"), "").unwrap();
+    let two = source.commit(&repository, "three");
+    let first = host(&repository, &one, &["A", "B"]);
+    let agreed = fingerprint(&first);
+    assert_eq!(fingerprint(&host(&repository, &one, &["A", "B"])), agreed);
+    assert_eq!(fingerprint(&host(&repository, &one, &["0", "A", "B"])), agreed, "what is older counts for nothing");
+    assert_ne!(fingerprint(&host(&repository, &one, &["B"])), agreed, "another rollback target");
+    assert_ne!(fingerprint(&host(&repository, &one, &["B", "A"])), agreed, "the other way round");
+    assert_ne!(fingerprint(&host(&repository, &two, &["A", "B"])), agreed, "another revision");
+    let etc = first.beside("etc");
+    std::fs::create_dir(&etc).unwrap();
+    std::fs::write(etc.join("production.toml"), "").unwrap();
+    let file = etc.join("production.toml").display().to_string();
+    let named = first.json(&["status", "--config", &file]);
+    assert_eq!(named["env"], "production");
+    assert_ne!(named["fingerprint"], agreed, "another environment");
+    first.done(&["create", repository.to_str().unwrap(), "--id", "C"]);
+    assert_eq!(fingerprint(&first), agreed, "what is not live counts for nothing");
+    first.done(&["rollback"]);
+    assert_ne!(fingerprint(&first), agreed);
+}
