@@ -1,6 +1,6 @@
 //! The time of day. The only module that asks the system for it; everything else is handed a [`Timestamp`].
 
-use chrono::{DateTime, NaiveDate, NaiveDateTime, SecondsFormat, TimeDelta, Utc};
+use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, SecondsFormat, TimeDelta, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -15,9 +15,14 @@ const SECOND: &str = "%Y-%m-%d_%H.%M.%S";
 pub struct Timestamp(DateTime<Utc>);
 
 impl Timestamp {
-    /// A moment given as seconds since 1970; `None` outside the years chrono can hold.
+    /// A moment given as seconds since 1970; `None` outside the years 0 to 9999.
     pub fn from_unix(seconds: i64) -> Option<Self> {
-        DateTime::from_timestamp(seconds, 0).map(Self)
+        DateTime::from_timestamp(seconds, 0).and_then(Self::within_reach)
+    }
+
+    /// RFC 3339 has four digits for a year: what it cannot say could not be read back.
+    fn within_reach(moment: DateTime<Utc>) -> Option<Self> {
+        (0..=9999).contains(&moment.year()).then_some(Self(moment))
     }
 
     /// Seconds since 1970.
@@ -28,13 +33,13 @@ impl Timestamp {
     /// Reads RFC 3339, `YYYY-MM-DD_HH.MM`, `YYYY-MM-DD HH:MM` or `YYYY-MM-DD` (its first moment); UTC unless it says otherwise.
     pub fn parse(text: &str) -> Option<Self> {
         if let Ok(moment) = DateTime::parse_from_rfc3339(text) {
-            return Some(Self(moment.with_timezone(&Utc)));
+            return Self::within_reach(moment.with_timezone(&Utc));
         }
         let whole = [MINUTE, SECOND, "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M"]
             .iter()
             .find_map(|format| NaiveDateTime::parse_from_str(text, format).ok());
         let day = || NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?.and_hms_opt(0, 0, 0);
-        whole.or_else(day).map(|naive| Self(naive.and_utc()))
+        whole.or_else(day).and_then(|naive| Self::within_reach(naive.and_utc()))
     }
 
     /// `2026-11-22_23.40`: the name of a release made in this minute.
@@ -55,7 +60,7 @@ impl Timestamp {
     /// This moment and `span` more; `None` past the end of the calendar.
     pub fn plus(self, span: Duration) -> Option<Self> {
         let span = TimeDelta::from_std(span).ok()?;
-        self.0.checked_add_signed(span).map(Self)
+        self.0.checked_add_signed(span).and_then(Self::within_reach)
     }
 
     /// The time from `earlier` to this moment; zero if `earlier` is later.
@@ -140,6 +145,10 @@ mod tests {
         assert_eq!(Timestamp::parse("2026-11-22_23.40").map(Timestamp::minute).as_deref(), Some("2026-11-22_23.40"));
         assert_eq!(Timestamp::parse("2026-02-30"), None);
         assert_eq!(Timestamp::parse(""), None);
+        for beyond in ["-0001-01-01_00.00", "+10000-01-01_00.00", "0000-01-01T00:00:00+01:00"] {
+            assert_eq!(Timestamp::parse(beyond), None, "{beyond}");
+        }
+        assert_eq!(Timestamp::from_unix(i64::from(u32::MAX) * 100), None);
     }
 
     #[test]

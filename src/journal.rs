@@ -66,7 +66,7 @@ impl Tail {
         for line in bytes[skipped..].split_inclusive(|b| *b == b'\n') {
             at += line.len() as u64;
             let last = tail.records.last().map_or(0, |record| record.seq);
-            match line.strip_suffix(b"\n").and_then(unseal::<Record>).filter(|record| record.seq > last) {
+            match line.strip_suffix(b"\n").and_then(record_of).filter(|record| record.seq > last) {
                 Some(record) => {
                     tail.records.push(record);
                     tail.damaged |= bad;
@@ -82,6 +82,11 @@ impl Tail {
     }
 }
 
+/// The record on a line without its end. One that could have no successor was not written by us.
+fn record_of(line: &[u8]) -> Option<Record> {
+    unseal::<Record>(line).filter(|record| record.seq < u64::MAX)
+}
+
 /// Every record there is, first to last, without keeping them. Returns how many lines were no records.
 pub fn scan(state: &Dir, see: &mut dyn FnMut(Record)) -> Result<u64> {
     let Some(file) = state.open_file(JOURNAL)? else { return Ok(0) };
@@ -91,7 +96,7 @@ pub fn scan(state: &Dir, see: &mut dyn FnMut(Record)) -> Result<u64> {
     loop {
         line.clear();
         let read = reader.read_until(b'\n', &mut line).map_err(|e| PathError::new("read", &path, e))?;
-        match line.strip_suffix(b"\n").and_then(unseal) {
+        match line.strip_suffix(b"\n").and_then(record_of) {
             _ if read == 0 => return Ok(bad),
             Some(record) => see(record),
             None => bad += 1,
@@ -168,7 +173,7 @@ impl Journal {
         line.push('\n');
         append_line(&mut self.file, &self.path, self.end, line.as_bytes())?;
         self.end += line.len() as u64;
-        self.next += 1;
+        self.next = self.next.saturating_add(1);
         Ok(record.seq)
     }
 }

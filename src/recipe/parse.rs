@@ -67,14 +67,16 @@ fn document(text: &str) -> Result<Document<'_>, Fault> {
 }
 
 fn settings(text: &str, document: Document<'_>) -> Result<Settings, Fault> {
+    let steps = document.get_ref().get("step").and_then(|steps| steps.get_ref().as_array());
+    let steps: Vec<Range<usize>> = steps.into_iter().flatten().map(toml::Spanned::span).collect();
     let settings = Settings::deserialize(toml::de::Deserializer::from(document));
     let settings = settings.map_err(|error| Fault::new(text, error.span(), with_nearest(error.message())))?;
-    check_steps(text, &settings)?;
+    check_steps(text, &settings, &steps)?;
     Ok(settings)
 }
 
-/// Every step has a name of its own and does something.
-fn check_steps(text: &str, settings: &Settings) -> Result<(), Fault> {
+/// Every step has a name of its own and does something; `spans` says where each stands.
+fn check_steps(text: &str, settings: &Settings, spans: &[Range<usize>]) -> Result<(), Fault> {
     let mut names = BTreeSet::new();
     for (number, step) in settings.step.iter().enumerate() {
         let does_something = step.run.is_some() || !step.stop.is_empty() || !step.start.is_empty();
@@ -85,8 +87,7 @@ fn check_steps(text: &str, settings: &Settings) -> Result<(), Fault> {
             name if !names.insert(name) => format!("two steps are named {name:?}"),
             _ => continue,
         };
-        let headers = text.match_indices("[[step]]").map(|(at, header)| at..at + header.len());
-        return Err(Fault::new(text, headers.into_iter().nth(number), message));
+        return Err(Fault::new(text, spans.get(number).cloned(), message));
     }
     Ok(())
 }

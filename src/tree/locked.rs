@@ -63,7 +63,7 @@ impl Tree {
         let holder = Holder { pid: std::process::id(), user: by, command, host, since: now };
         let lock = TreeLock::acquire(self.state(), &holder, wait)?;
         let tail = Tail::read(self.state(), &standing::is_enough)?;
-        let least = if tail.records.is_empty() { self.newest_sequence()? + 1 } else { 1 };
+        let least = if tail.records.is_empty() { self.newest_sequence()?.saturating_add(1) } else { 1 };
         let (journal, mut notices) = with_room(self, || Ok(Journal::open(self.state(), &tail, least, now)?))?;
         if !tail.exists && least > 1 {
             notices.push("the journal was missing; a new one has been begun, what was live before is not known".into());

@@ -8,14 +8,18 @@
 #![allow(clippy::disallowed_methods, reason = "a test makes the world that the program finds")]
 
 mod checker;
+#[path = "../fuzz/checks.rs"]
+mod checks;
 mod disk;
 mod full;
 mod kill;
 #[path = "../it/lab.rs"]
 #[allow(dead_code, reason = "shared with the target `it`")]
 mod lab;
+mod properties;
 #[path = "../it/sandbox.rs"]
 #[allow(dead_code, reason = "shared with the target `it`")]
 mod sandbox;
 mod states;
 mod trace;
+mod two_at_once;
