@@ -8,7 +8,7 @@ use releasectl::directory::{Dir, Identity};
 use releasectl::journal::{Journal, Tail, scan};
 use releasectl::operation::{Begin, Operation, Record};
 use releasectl::pin::{PREFIX, Pin};
-use releasectl::recipe::{merge, parse};
+use releasectl::recipe::{Link, merge, parse};
 use releasectl::release::{Manifest, ReleaseId};
 use releasectl::sealed::{seal, unseal};
 use releasectl::source::{Ready, Site, bring};
@@ -274,7 +274,8 @@ pub fn tar(bytes: &[u8]) {
     let before = seen_outside(place.path());
     let release = Dir::open(&place.path().join("tree/release")).unwrap();
     let (tools, tree) = (Tools::new(std::iter::empty(), false), Identity { device: 0, inode: 0 });
-    let site = Site { release: &release, mirrors: &release, tree, tools: &tools, stages: &Nobody };
+    let (mirrors, earlier, link) = (&release, None, Link::Copy);
+    let site = Site { release: &release, mirrors, tree, earlier, link, tools: &tools, stages: &Nobody };
     let _ = bring(&Ready::Tar(place.path().join("source.tar")), &site);
     assert_eq!(seen_outside(place.path()), before);
     for entry in walkdir::WalkDir::new(release.path()).min_depth(1) {
