@@ -10,11 +10,10 @@ use crate::operation::{Begin, Done, Event, Operation, Outcome, Step};
 use crate::release::{Manifest, ReleaseId, StepRecord};
 use crate::sealed::seal;
 use crate::standing::{self, Standing};
-use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
 /// How much is held back for a full disk.
-const BALLAST_BYTES: u64 = 1 << 20;
+const BALLAST_BYTES: usize = 1 << 20;
 
 /// Pauses after which what did not fit is tried again, in milliseconds.
 const FREED_WITHIN: [u64; 5] = [0, 10, 20, 40, 80];
@@ -188,7 +187,7 @@ impl LockedTree<'_> {
     /// Decides every intent without an outcome by looking at the disk, clears a stale temporary link, and records that
     /// somebody else moved `current`.
     pub(super) fn settle(&mut self) -> Result<()> {
-        self.tree.root().unstage_link(CURRENT)?;
+        self.tree.root().unstage(CURRENT)?;
         for (seq, begin) in std::mem::take(&mut self.unfinished) {
             let unsettled = self.standing.unsettled.as_ref().is_some_and(|last| last.seq == seq && last.made);
             let made = if begin.operation.is_flip() { Some(unsettled) } else { self.had_effect(&begin) };
@@ -290,17 +289,12 @@ fn trusted(now: Timestamp, newest: Option<Timestamp>) -> Option<Timestamp> {
     Some(now).filter(|now| newest.is_none_or(|newest| newest <= *now))
 }
 
-/// Makes the ballast. If there is no room for it there is none, and no error.
+/// Makes the ballast, whole at every moment. If there is no room for it there is none, and no error.
 pub(super) fn write_ballast(tree: &Tree) -> Result<()> {
-    let mut file = match tree.state().create_file(BALLAST, 0o600) {
-        Err(error) if error.is_full() => return Ok(()),
-        made => made?,
-    };
-    let written = io::copy(&mut io::repeat(b'-').take(BALLAST_BYTES), &mut file);
-    if written.and_then(|_| file.sync_all()).is_err() {
-        tree.state().unlink(BALLAST)?;
+    match tree.state().write_file(BALLAST, &vec![b'-'; BALLAST_BYTES], 0o600) {
+        Err(error) if error.is_full() => Ok(()),
+        written => Ok(written?),
     }
-    Ok(())
 }
 
 /// Does `act`; if the file system is full, gives up the ballast and does it again, a few times over: XFS and btrfs free in
