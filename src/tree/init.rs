@@ -8,6 +8,7 @@ use crate::layout::{BALLAST, CACHE, CURRENT, LOG, MIRROR, RELEASES, SHARED, STAT
 use crate::lock::Wait;
 use crate::predecessor::Account;
 use nix::sys::stat::SFlag;
+use std::ffi::OsString;
 
 /// What laying out did.
 #[derive(Debug)]
@@ -24,14 +25,17 @@ pub struct Laid {
     pub notices: Vec<String>,
 }
 
+/// The directories of a tree in the order in which they are made: with our own, the last, it is one.
+const DIRECTORIES: [(&str, u32); 4] = [(RELEASES, 0o755), (SHARED, 0o755), (LOG, 0o755), (STATE, 0o700)];
+
 /// Makes what is missing of the tree at `root`, and takes over the releases in it: nothing but our own directory is made
 /// where releases are, nothing is moved or renamed, and without our directory everything is as it was. Done twice it
 /// changes nothing.
 pub fn lay_out(root: Dir, actor: &Actor, wait: Wait) -> Result<Laid> {
     refuse_odd_current(&root)?;
     let mut changed = false;
-    let fresh = root.stat(RELEASES)?.is_none();
-    for (name, mode) in [(RELEASES, 0o755), (SHARED, 0o755), (LOG, 0o755), (STATE, 0o700)] {
+    let fresh = root.stat(RELEASES)?.is_none() || is_vacant(&root)?;
+    for (name, mode) in DIRECTORIES {
         if root.stat(name)?.is_none() && (fresh || name == STATE) {
             root.ensure_dir(name, mode)?;
             changed = true;
@@ -63,7 +67,9 @@ pub fn lay_out(root: Dir, actor: &Actor, wait: Wait) -> Result<Laid> {
 
 /// Whether a directory is empty but for what laying out makes, so that a first build may lay it out by itself.
 pub fn is_vacant(root: &Dir) -> Result<bool> {
-    Ok(root.names()?.is_empty())
+    let made = |name: &OsString| [RELEASES, SHARED, LOG].iter().any(|own| name == own);
+    let empty = |name: &OsString| root.open_dir(name).and_then(|dir| dir.names()).is_ok_and(|names| names.is_empty());
+    Ok(root.names()?.iter().all(|name| made(name) && empty(name)))
 }
 
 fn refuse_odd_current(root: &Dir) -> Result<()> {
