@@ -39,10 +39,10 @@ impl<'a> Mirror<'a> {
             }
         };
         let mirror = Self { dir, location, tools, _lease: lease };
+        mirror.clear_leftovers()?;
         if mirror.dir.stat("HEAD")?.is_none() {
             mirror.git(["init", "--quiet", "--bare", "."]).capture()?;
         }
-        mirror.clear_locks()?;
         Ok(mirror)
     }
 
@@ -99,18 +99,25 @@ impl<'a> Mirror<'a> {
         Some(text.trim().to_owned()).filter(|hash| git::is_full_hash(hash))
     }
 
-    /// Removes the lock files that a git which was killed left; nobody else is at work here.
-    fn clear_locks(&self) -> Result<()> {
-        let locks = walkdir::WalkDir::new(self.dir.path())
-            .into_iter()
-            .filter_entry(|entry| entry.file_name() != OsStr::new("objects"));
-        for entry in locks.flatten().filter(|entry| entry.path().extension() == Some(OsStr::new("lock"))) {
+    /// Removes the lock files and half packs that a git which was killed left; nobody else is at work here.
+    fn clear_leftovers(&self) -> Result<()> {
+        let files = walkdir::WalkDir::new(self.dir.path()).into_iter();
+        // All objects are in packs.
+        let objects = self.dir.path().join("objects");
+        let files = files.filter_entry(|entry| entry.path().parent() != Some(&objects) || entry.file_name() == "pack");
+        for entry in files.flatten().filter(|entry| entry.file_type().is_file() && is_leftover(entry.path())) {
             let within = entry.path().strip_prefix(self.dir.path()).unwrap_or(entry.path());
             let parent = self.dir.open_below(within.parent().unwrap_or(Path::new("")))?;
             parent.unlink(entry.file_name())?;
         }
         Ok(())
     }
+}
+
+fn is_leftover(path: &Path) -> bool {
+    let half = |name: &OsStr| name.as_encoded_bytes().starts_with(b"tmp_");
+    let pack = path.parent().is_some_and(|parent| parent.ends_with("objects/pack"));
+    path.extension() == Some(OsStr::new("lock")) || pack && path.file_name().is_some_and(half)
 }
 
 /// `commcare-hq-1a2b3c4d.git`: the end of the location, for people, and a sum of the whole, without a password in it.
