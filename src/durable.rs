@@ -34,10 +34,10 @@ impl Dir {
     }
 
     /// Replaces the content of the existing file `name`, which keeps its mode and owner. Durable as after
-    /// [`Dir::write_file`]; two who rewrite the same file at once do not mix their bytes, the later one counts.
+    /// [`Dir::write_file`]. Whoever calls it sees to it that nobody else does so at once.
     pub fn rewrite_file(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let old = self.stat(name)?.ok_or_else(|| self.fail("look at", name)(Errno::ENOENT))?;
-        let temporary = format!(".{name}.releasectl-{}", std::process::id());
+        let temporary = staged(name);
         self.unlink(&temporary)?;
         let mut file = self.create_file(&temporary, 0o600)?;
         let written = file.write_all(bytes).map_err(self.fail_io("write", name)).and_then(|()| {
@@ -72,8 +72,8 @@ impl Dir {
         })
     }
 
-    /// Clears what an interrupted [`Dir::stage_link`] left.
-    pub fn unstage_link(&self, name: &str) -> Result<bool> {
+    /// Clears what an interrupted [`Dir::stage_link`] or [`Dir::rewrite_file`] left.
+    pub fn unstage(&self, name: &str) -> Result<bool> {
         self.unlink(staged(name))
     }
 

@@ -163,6 +163,18 @@ impl Lease {
         Self::of(release, false)
     }
 
+    /// Waits for the exclusive lock on `dir`, a directory that is no release: for whoever reads a file there, changes it
+    /// and puts it back. `None` if somebody else holds it all that time.
+    pub fn wait_exclusive(dir: &Dir, wait: Wait) -> Result<Option<Self>, PathError> {
+        let started = Instant::now();
+        loop {
+            let had = Self::try_exclusive(dir)?;
+            if had.is_some() || !again(wait, started) {
+                return Ok(had);
+            }
+        }
+    }
+
     /// A duplicated descriptor would share its lock with the original, so the directory is opened anew.
     fn of(release: &Dir, exclusive: bool) -> Result<Option<Self>, PathError> {
         let again = release.open_dir(".")?;

@@ -4,8 +4,13 @@
 use super::edit::{self, EditError, Wired};
 use super::{ConfError, locate, read};
 use crate::directory::{Dir, PathError};
+use crate::lock::{Lease, Wait};
 use nix::errno::Errno;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long another environment's edit is waited for.
+const MOMENT: Wait = Wait::For(Duration::from_secs(30));
 
 /// How the configuration file `config` relates to the environment `owner` with its tree at `root`.
 pub fn status(config: &Path, root: &Path, owner: &str) -> Result<Wired, ConfError> {
@@ -24,13 +29,18 @@ pub fn unwire(config: &Path, owner: &str) -> Result<bool, ConfError> {
     rewrite(config, &|text| edit::unwire(text, owner))
 }
 
+/// Environments share the file: one at a time, or the later would undo what the earlier wrote.
 fn rewrite(config: &Path, edited: &dyn Fn(&str) -> Result<String, EditError>) -> Result<bool, ConfError> {
+    let (dir, name) = locate(config)?;
+    let held = || PathError::new("lock", dir.path(), std::io::Error::other("another process keeps it locked"));
+    let _alone = Lease::wait_exclusive(&dir, MOMENT)?.ok_or_else(held)?;
     let old = read(config)?;
     let new = edited(&old).map_err(at(config))?;
     if new == old {
+        // What an earlier edit that was cut off left is only untidy.
+        let _ = dir.unstage(&name);
         return Ok(false);
     }
-    let (dir, name) = locate(config)?;
     // A rename needs no right to write the file itself: whoever made it read-only is asked first.
     let written = dir.open_or_create(&name, 0).and_then(|_| dir.rewrite_file(&name, new.as_bytes()));
     written.map(|()| true).map_err(|error| read_only(config, error))
@@ -72,7 +82,10 @@ pub fn install(
     }
     let own = name_of_copy(owner, "");
     for name in dir.names()?.into_iter().filter_map(|name| name.into_string().ok()) {
-        if name.starts_with(&own) && !wanted.contains(&name) {
+        let cut_off = name.strip_prefix('.').is_some_and(|name| name.starts_with(&own) && name.ends_with(".tmp"));
+        if cut_off {
+            dir.unlink(&name).map_err(|error| read_only(directory, error))?;
+        } else if name.starts_with(&own) && !wanted.contains(&name) {
             changed |= dir.unlink(&name).map_err(|error| read_only(directory, error))?;
         }
     }
