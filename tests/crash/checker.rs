@@ -14,6 +14,10 @@ const BALLAST: u64 = 1 << 20;
 /// Operations that move `current`.
 const FLIPS: [&str; 5] = ["activate", "rollback", "deactivate", "external", "init"];
 
+/// The directories of a tree.
+const LAID_OUT: [&str; 6] =
+    ["releases", "shared", "log", ".releasectl/mirror", ".releasectl/cache", ".releasectl/trash"];
+
 /// What a release holds beside its records and pins.
 const CODE: [&str; 3] = ["version", "app", "app/main.py"];
 
@@ -27,6 +31,11 @@ impl<'t> Checker<'t> {
     /// Of `tree`.
     pub fn new(tree: &'t Sandbox) -> Self {
         Self { tree, complaints: Vec::new() }
+    }
+
+    /// The tree.
+    pub fn tree(&self) -> &'t Sandbox {
+        self.tree
     }
 
     /// What was found wrong.
@@ -92,7 +101,7 @@ impl<'t> Checker<'t> {
             let path = path.to_str().unwrap();
             self.must(belongs(path), || format!("left behind: {path} ({shape:.60})"));
         }
-        for name in ["releases", "shared", "log", ".releasectl/mirror", ".releasectl/cache", ".releasectl/trash"] {
+        for name in LAID_OUT {
             self.must(self.tree.at(name).is_dir(), || format!("{name} is not there"));
         }
         let ballast = fs::metadata(self.tree.at(".releasectl/ballast")).map(|m| m.len()).ok();
@@ -104,10 +113,10 @@ impl<'t> Checker<'t> {
         }
     }
 
-    /// All of it: I, then II by `clean` (after `init` where no tree was laid out yet), then III and IV.
+    /// All of it: I, then II by `clean` (after `init` where a tree is not laid out to the end), then III and IV.
     pub fn everything(&mut self, allowed: &[Option<String>]) {
         self.current_is_one_of(allowed);
-        if !self.tree.at(".releasectl").exists() || !self.tree.at("releases").exists() {
+        if LAID_OUT.iter().any(|name| !self.tree.at(name).exists()) {
             self.works(&["init"]);
         }
         let live = self.tree.live();
@@ -150,6 +159,10 @@ fn belongs(path: &str) -> bool {
     };
     if let Some(inside) = path.strip_prefix("releases/") {
         return inside.split_once('/').is_none_or(|(_, rest)| of_release(rest)) && !inside.starts_with('.');
+    }
+    if path.starts_with(".releasectl/mirror/") {
+        // git's own; what a git that was killed left there is cleared by the next that works in it.
+        return true;
     }
     fixed.contains(&path) || path.strip_prefix(".releasectl/").is_some_and(|name| own.contains(&name))
 }

@@ -2,69 +2,193 @@
 //! works, whose history agrees, and in which `clean` leaves nothing behind.
 
 use crate::checker::Checker;
+use crate::sandbox::{self, Answer};
 use crate::states::{Start, State};
 use crate::trace::{self, Point};
+use crate::verbs::{self, Verb};
+use std::fs;
 use std::io::Write;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Of the calls that change nothing, one in so many is a point too, by default.
-const STRIDE: usize = 25;
+const STRIDE: usize = 40;
 
-/// Kills `command` (made from a state) everywhere in each of `states`, and prints how many states were seen, which must
-/// be at least `floor`.
+/// Kills `verb` everywhere from each of its states, and prints how many states were seen, which must be at least `floor`.
 #[track_caller]
-fn killed_everywhere(verb: &str, states: &[State], command: fn(&Start) -> Vec<String>, floor: usize) {
-    let (mut seen, mut complaints) = (0, Vec::new());
-    for state in states {
+fn killed_everywhere(verb: &Verb, floor: usize) {
+    let (mut seen, mut complaints) = (Seen::default(), Vec::new());
+    for state in verb.states {
         let start = Start::new(*state);
-        let (points, more) = killed_from(&start, &command(&start));
-        seen += points;
-        complaints.extend(more.into_iter().map(|complaint| format!("{verb} from {state:?}: {complaint}")));
+        let more = killed_from(&start, verb, &mut seen);
+        complaints.extend(more.into_iter().map(|complaint| format!("from {state:?} {complaint}")));
     }
-    let _ = writeln!(std::io::stderr(), "kill: {verb}: {seen} states seen, {} complaints", complaints.len());
-    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
-    assert!(seen >= floor, "{verb}: only {seen} states were seen, not {floor}");
+    tell(verb.name, seen, floor, &complaints);
 }
 
-/// How many points were taken from `start`, and the complaints.
-fn killed_from(start: &Start, arguments: &[String]) -> (usize, Vec<String>) {
+/// How many states were seen.
+#[derive(Default)]
+struct Seen {
+    /// Before a call that changes something.
+    changing: usize,
+    /// Before another.
+    others: usize,
+}
+
+#[track_caller]
+fn tell(what: &str, Seen { changing, others }: Seen, floor: usize, complaints: &[String]) {
+    let all = changing + others;
+    let told =
+        format!("kill: {what}: {all} states, {changing} of them before a change; {} complaints", complaints.len());
+    let _ = writeln!(std::io::stderr(), "{told}");
+    assert!(complaints.is_empty(), "{what}:\n{}", complaints.join("\n"));
+    assert!(changing >= floor, "{told}; there were {floor}");
+}
+
+/// Kills `verb` everywhere from `start`. Returns the complaints.
+fn killed_from(start: &Start, verb: &Verb, seen: &mut Seen) -> Vec<String> {
     let tree = start.copy();
     let before = tree.live();
-    let (calls, _) = trace::calls(&tree, arguments);
+    let (calls, answer) = trace::aside(|| trace::calls(&tree, &(verb.words)(start, &tree)));
+    assert!([0, 3].contains(&answer.code), "{}", answer.stderr);
     let allowed = [before, tree.live()];
     let (mut points, others) = trace::points(&calls, &tree);
+    let changing = points.len();
     points.extend(trace::sample(&others, STRIDE));
+    let missed = AtomicUsize::new(0);
     let complaints = trace::each(&points, |at, point| {
-        let found = killed_at(start, arguments, point, at, &allowed);
+        let (killed, found) = killed_at(start, verb, point, at, &allowed);
+        missed.fetch_add(usize::from(!killed && at >= changing), Ordering::Relaxed);
+        // How often somebody looks or waits may differ from run to run; what is changed does not.
+        let found = if killed || at < changing { found } else { Vec::new() };
         found.into_iter().map(|complaint| format!("before {}: {complaint}", point.does)).collect()
     });
-    (points.len(), complaints)
+    seen.changing += changing;
+    seen.others += points.len() - changing - missed.into_inner();
+    complaints
 }
 
-fn killed_at(start: &Start, arguments: &[String], point: &Point, at: usize, allowed: &[Option<String>]) -> Vec<String> {
+/// Whether it was killed there, and the complaints.
+fn killed_at(start: &Start, verb: &Verb, point: &Point, at: usize, allowed: &[Option<String>]) -> (bool, Vec<String>) {
     let tree = start.copy();
-    let output = trace::inject(&tree, point, "signal=SIGKILL", false, arguments).output().unwrap();
+    let arguments = (verb.words)(start, &tree);
     let mut checker = Checker::new(&tree);
-    let killed = std::os::unix::process::ExitStatusExt::signal(&output.status) == Some(9);
-    checker.must(killed, || format!("it was not killed but ended with {:?}", output.status));
+    let killed = kill(&mut checker, point, &arguments);
     checker.current_is_one_of(allowed);
+    if verb.name == verbs::WIRE.name {
+        wired(&mut checker, &arguments);
+    }
     if at.is_multiple_of(2) {
-        // Whoever lost the connection repeats the command; what it may be refused for it says.
-        checker.ends(&[0, 3], arguments);
+        // Whoever lost the connection repeats the command.
+        let refusable = (verb.is_refused)(&tree);
+        checker.ends(if refusable { &[0, 3] } else { &[0] }, &arguments);
+        for (path, _) in sandbox::picture(&tree.at(".releasectl/mirror")) {
+            let cut_off = path.extension().is_some_and(|end| end == "lock") || path.to_str().unwrap().contains("/tmp_");
+            checker.must(!cut_off, || format!("git's {} is left", path.display()));
+        }
         let live = tree.live();
         checker.everything(&[live]);
     } else {
         checker.everything(allowed);
     }
-    checker.complaints()
+    (killed, checker.complaints())
 }
 
-fn words(words: &[&str]) -> Vec<String> {
-    words.iter().map(|word| (*word).to_owned()).collect()
+/// supervisord's file is whole, as it was or as it is to be, and after the command is repeated it is alone.
+fn wired(checker: &mut Checker<'_>, arguments: &[String]) {
+    let etc = verbs::etc(checker.tree());
+    let include = format!("{}/current/services/supervisor/*.conf", checker.tree().root().display());
+    let read = || fs::read_to_string(etc.join("supervisord.conf")).unwrap_or_default();
+    let whole = read() == verbs::UNWIRED || read().starts_with(verbs::UNWIRED) && read().contains(&include);
+    checker.must(whole, || format!("supervisord.conf is torn: {}", read()));
+    checker.works(arguments);
+    checker.must(read().contains(&include), || format!("repeated, it does not wire: {}", read()));
+    let names: Vec<_> = etc.read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    checker.must(names == ["supervisord.conf"], || format!("left beside supervisord.conf: {names:?}"));
+}
+
+fn kill(checker: &mut Checker<'_>, point: &Point, arguments: &[String]) -> bool {
+    let output = trace::inject(checker.tree(), point, "signal=SIGKILL", false, arguments).output().unwrap();
+    let killed = std::os::unix::process::ExitStatusExt::signal(&output.status) == Some(9);
+    let answer = Answer::from(output);
+    // A git that is killed is an error.
+    let failed = [1, 3].contains(&answer.code) && answer.stderr.contains("git");
+    checker.must(killed || failed, || format!("it was not killed but ended with {}: {}", answer.code, answer.stderr));
+    killed || failed
 }
 
 #[test]
-fn p01_an_activation_killed_at_any_call() {
-    use State::*;
-    let states = [One, Three, Trash, UnfinishedBuild, Staged, Flipped, Torn];
-    killed_everywhere("activate", &states, |_| words(&["activate", "A"]), 70);
+fn p03_init_killed_at_any_call() {
+    killed_everywhere(&verbs::INIT, 90);
+}
+
+#[test]
+fn p12_create_killed_at_any_call() {
+    killed_everywhere(&verbs::CREATE, 400);
+}
+
+#[test]
+fn p12_create_of_a_tar_killed_at_any_call() {
+    killed_everywhere(&verbs::CREATE_TAR, 40);
+}
+
+#[test]
+fn p12_create_of_a_commit_killed_at_any_call() {
+    killed_everywhere(&verbs::CREATE_GIT, 80);
+}
+
+#[test]
+fn p01_activate_killed_at_any_call() {
+    killed_everywhere(&verbs::ACTIVATE, 80);
+}
+
+#[test]
+fn p04_rollback_killed_at_any_call() {
+    killed_everywhere(&verbs::ROLLBACK, 105);
+}
+
+#[test]
+fn p09_clean_killed_at_any_call() {
+    killed_everywhere(&verbs::CLEAN, 175);
+}
+
+#[test]
+fn p08_pin_killed_at_any_call() {
+    killed_everywhere(&verbs::PIN, 62);
+}
+
+#[test]
+fn p09_remove_killed_at_any_call() {
+    killed_everywhere(&verbs::REMOVE, 165);
+}
+
+#[test]
+fn p13_deploy_resume_killed_at_any_call() {
+    killed_everywhere(&verbs::RESUME, 350);
+}
+
+#[test]
+fn p03_supervisor_wire_killed_at_any_call() {
+    killed_everywhere(&verbs::WIRE, 16);
+}
+
+/// What a kill left is settled by the next command, which is killed at each of its own calls in turn.
+#[test]
+fn p03_the_command_that_settles_a_kill_killed_at_any_call() {
+    let start = Start::new(State::Three);
+    let (mut seen, mut complaints) = (Seen::default(), Vec::new());
+    for verb in [&verbs::ACTIVATE, &verbs::ROLLBACK] {
+        let tree = start.copy();
+        let arguments = (verb.words)(&start, &tree);
+        let (calls, _) = trace::aside(|| trace::calls(&tree, &arguments));
+        for point in trace::points(&calls, &tree).0 {
+            let left = Start { made: start.copy() };
+            let mut checker = Checker::new(&left.made);
+            kill(&mut checker, &point, &arguments);
+            complaints.extend(checker.complaints());
+            let more = killed_from(&left, &verbs::SETTLE, &mut seen);
+            complaints
+                .extend(more.into_iter().map(|c| format!("{} killed before {}, then {c}", verb.name, point.does)));
+        }
+    }
+    tell("the command that settles", seen, 300, &complaints);
 }

@@ -23,3 +23,4 @@ mod sandbox;
 mod states;
 mod trace;
 mod two_at_once;
+mod verbs;

@@ -74,9 +74,11 @@ pub struct Start {
 }
 
 impl Start {
-    /// Makes `state`.
+    /// Makes `state`, and a source for a release N.
     pub fn new(state: State) -> Self {
-        Self { made: state.build() }
+        let made = state.build();
+        made.source("N");
+        Self { made }
     }
 
     /// A copy of the tree alone, in a place of its own.

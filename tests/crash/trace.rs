@@ -1,7 +1,11 @@
 //! The system calls of a run, from a clean strace of it: each is a point where the same run can be killed, refused or
 //! stopped. strace counts the calls of each name for each process by itself, so a point is a name and a number.
 
-use crate::sandbox::{Answer, PROGRAM, Sandbox};
+use crate::lab::Waiting;
+use crate::sandbox::{Answer, PROGRAM, Sandbox, is_root};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, CpuSet, sched_getaffinity, sched_setaffinity, unshare};
+use nix::unistd::Pid;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::num::NonZero;
@@ -206,13 +210,15 @@ pub fn sample(points: &[Point], stride: usize) -> Vec<Point> {
     points.iter().skip(begin).step_by(stride).cloned().collect()
 }
 
-/// Does `act` for each of `all` on as many threads as there are processors. Returns what it complained of.
+/// Does `act` for each of `all` on as many threads as there are processors, each in a room of its own. Returns what it
+/// complained of.
 pub fn each<T: Sync>(all: &[T], act: impl Fn(usize, &T) -> Vec<String> + Sync) -> Vec<String> {
     let (next, complaints) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
+                let _room = Room::enter();
                 while let (at, Some(one)) = take(all, &next) {
                     let found = act(at, one);
                     complaints.lock().unwrap().extend(found);
@@ -226,6 +232,45 @@ pub fn each<T: Sync>(all: &[T], act: impl Fn(usize, &T) -> Vec<String> + Sync) -
 fn take<'a, T>(all: &'a [T], next: &AtomicUsize) -> (usize, Option<&'a T>) {
     let at = next.fetch_add(1, Ordering::Relaxed);
     (at, all.get(at))
+}
+
+/// Does `act` in a room of its own.
+pub fn aside<T: Send>(act: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let act = || {
+            let _room = Room::enter();
+            act()
+        };
+        scope.spawn(act).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// Where every run makes the same calls: on one processor, so that a deletion has one worker, and among no processes but
+/// its own, so that whoever looks at all of them sees the same few. The second only root can arrange. It is of the thread
+/// that entered it, and ends with it.
+struct Room {
+    _first: Option<Waiting>,
+}
+
+impl Room {
+    fn enter() -> Self {
+        let all = sched_getaffinity(Pid::from_raw(0)).unwrap();
+        let allowed: Vec<usize> = (0..CpuSet::count()).filter(|cpu| all.is_set(*cpu).unwrap()).collect();
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let mut one = CpuSet::new();
+        one.set(allowed[NEXT.fetch_add(1, Ordering::Relaxed) % allowed.len()]).unwrap();
+        sched_setaffinity(Pid::from_raw(0), &one).unwrap();
+        if !is_root() {
+            return Self { _first: None };
+        }
+        unshare(CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS).unwrap();
+        let nothing = None::<&str>;
+        mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_PRIVATE, nothing).unwrap();
+        // The first process of a namespace keeps it alive. It mounts /proc, which is of the namespace of whoever mounts.
+        let mut first = Command::new("sh");
+        first.args(["-ec", "mount -t proc proc /proc; echo ready; exec cat"]);
+        Self { _first: Some(Waiting::start(&mut first)) }
+    }
 }
 
 #[test]
