@@ -29,7 +29,7 @@ pub enum Kind {
     Refused,
     /// Somebody holds the lock.
     Busy,
-    /// It was activated and did not come up.
+    /// It did not come up, or supervisord could not be asked; the message says what is live.
     NotConfirmed,
     /// The tree or the journal needs `doctor`.
     Damaged,

@@ -99,6 +99,11 @@ fn known(programs: &[String]) -> String {
 }
 
 impl SupervisorError {
+    /// Whether supervisord itself could not be asked, whatever it was to be asked.
+    pub fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Rpc(_) | Self::NotReady { .. })
+    }
+
     /// What the operator may do about it.
     pub fn hint(&self) -> Option<&'static str> {
         Some(match self {

@@ -1,6 +1,7 @@
 //! What became of making a release live; one document for `activate`, `rollback`, `deploy` and `hotfix`.
 
 use crate::release::{ReleaseId, StepRecord};
+use crate::supervisor::SupervisorError;
 use serde::Serialize;
 
 /// A change of what is live, or that there was none to make.
@@ -10,7 +11,7 @@ pub struct Activation {
     pub changed: bool,
     /// What was live.
     pub from: Option<ReleaseId>,
-    /// What was to be live; it is, unless `rolled_back`.
+    /// What was to be live. It is, unless `rolled_back`, or neither `changed` nor `confirmed`.
     pub to: Option<ReleaseId>,
     /// The command that did it.
     pub cause: &'static str,
@@ -28,7 +29,7 @@ pub struct Activation {
     pub unconfirmed: Option<Unconfirmed>,
 }
 
-/// What was made live and did not come up.
+/// What was made live and did not come up, or was not even made live since nobody could have seen to its programs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unconfirmed {
     /// What happened, and what is live now.
@@ -42,5 +43,23 @@ impl Activation {
     pub(super) fn of(changed: bool, from: Option<ReleaseId>, to: Option<ReleaseId>, cause: &'static str) -> Self {
         let (confirmed, rolled_back, steps) = (true, false, Vec::new());
         Self { changed, from, to, cause, confirmed, rolled_back, steps, dry_run: false, unconfirmed: None }
+    }
+
+    /// What became of a flip that was not made, since the programs could not have been brought along.
+    pub(super) fn not_begun(
+        obstacle: &SupervisorError,
+        live: Option<ReleaseId>,
+        to: ReleaseId,
+        cause: &'static str,
+    ) -> Self {
+        let still = live.as_ref().map_or("nothing is live".to_owned(), |id| format!("{id} is still live"));
+        let message = format!("not confirmed: {obstacle}; nothing was flipped: {still}, the programs were not touched");
+        let without = "`rollback --no-restart` and `activate --no-restart` do without supervisord";
+        let hint = match obstacle.hint() {
+            Some(hint) if obstacle.is_unreachable() => Some(format!("{hint}; {without}")),
+            hint => hint.map(str::to_owned),
+        };
+        let unconfirmed = Some(Unconfirmed { message, hint });
+        Self { confirmed: false, unconfirmed, ..Self::of(false, live, Some(to), cause) }
     }
 }

@@ -39,7 +39,7 @@ pub(super) struct GoLive<'a> {
 }
 
 /// Makes a release live and brings its programs up, or finds that it is live and they are. An error means that nothing
-/// was changed; what did not come up is in [`Activation::unconfirmed`].
+/// was changed; what did not come up, or could not be seen to, is in [`Activation::unconfirmed`].
 pub(super) fn go_live(context: &Context, locked: &mut LockedTree<'_>, wanted: &GoLive<'_>) -> Result<Activation> {
     let standing = locked.standing().clone();
     let stays = standing.live.as_ref() == Some(wanted.to);
@@ -56,14 +56,16 @@ pub(super) fn go_live(context: &Context, locked: &mut LockedTree<'_>, wanted: &G
     if stays && standing.owed.is_nothing() {
         return Ok(Activation::of(false, standing.live.clone(), standing.live, wanted.cause));
     }
-    let supervisor = if declares { reach(context, locked.tree(), &side, &before)? } else { None };
-    let mut wanted_up = standing.owed.up.clone();
-    if let Some(supervisor) = &supervisor {
-        let mut both = before.clone();
-        together(&mut both, side.declared.clone());
-        wanted_up.extend(up(&both, &as_root(|| supervisor.programs())?));
-    }
-    let passage = Passage { context, wanted, side, before, supervisor, up: wanted_up, started: Instant::now() };
+    let (supervisor, running) = match declares.then(|| reach(context, locked.tree(), &side, &before)).transpose() {
+        Ok(reached) => reached.flatten().unzip(),
+        Err(obstacle) if obstacle.is_unreachable() || matches!(obstacle, SupervisorError::Unexpected(_)) => {
+            return Ok(Activation::not_begun(&obstacle, standing.live, wanted.to.clone(), wanted.cause));
+        }
+        Err(obstacle) => return Err(refused(&obstacle)),
+    };
+    let mut up = standing.owed.up.clone();
+    up.extend(running.into_iter().flatten());
+    let passage = Passage { context, wanted, side, before, supervisor, up, started: Instant::now() };
     passage.make(locked, &standing)
 }
 
@@ -72,7 +74,7 @@ pub(super) fn again(context: &Context, locked: &mut LockedTree<'_>, live: &Relea
     let (tree, standing) = (locked.tree(), locked.standing().clone());
     let side = Side::of(context, tree, live)?;
     let before = ours(context, tree, &standing);
-    let Some(supervisor) = reach(context, tree, &side, &before)? else {
+    let Some((supervisor, _)) = reach(context, tree, &side, &before).map_err(|obstacle| refused(&obstacle))? else {
         return Ok(Told::Programs(Done::default().into()));
     };
     let started = Instant::now();
@@ -149,23 +151,29 @@ impl Side {
     }
 }
 
-/// The supervisord that is to have `side`'s programs, which it could start from their files. Nothing is changed; what
-/// cannot be done is refused.
-fn reach(context: &Context, tree: &Tree, side: &Side, before: &Declared) -> Result<Option<Supervisor>> {
+/// The supervisord that is to have `side`'s programs and could start them from their files, and what is up there of both
+/// sides. Nothing is changed.
+fn reach(
+    context: &Context,
+    tree: &Tree,
+    side: &Side,
+    before: &Declared,
+) -> Result<Option<(Supervisor, BTreeSet<String>)>, SupervisorError> {
     let Some(config) = configured(context) else { return Ok(None) };
-    let refused = |error: SupervisorError| {
-        let hint = error.hint().map(str::to_owned);
-        let message = format!("{error}; nothing was changed");
-        let without = "; `--no-restart` makes a release live without supervisord";
-        let unreachable = matches!(error, SupervisorError::Rpc(_) | SupervisorError::NotReady { .. });
-        let hint = hint.map(|hint| if unreachable { hint + without } else { hint });
-        Error { hint, ..Error::refused(message) }
-    };
-    let supervisor = connect(config).map_err(refused)?;
+    let supervisor = connect(config)?;
     let (root, path) = (tree.layout().root(), tree.layout().release(&side.id));
     let candidate = Candidate { root, path: &path, copies: programs::copies(context, config) };
-    as_root(|| supervisor.check(&context.tools, &candidate, before, &side.declared)).map_err(refused)?;
-    Ok(Some(supervisor))
+    let mut both = before.clone();
+    together(&mut both, side.declared.clone());
+    let running = as_root(|| {
+        supervisor.check(&context.tools, &candidate, before, &side.declared)?;
+        supervisor.programs()
+    })?;
+    Ok(Some((supervisor, up(&both, &running))))
+}
+
+fn refused(obstacle: &SupervisorError) -> Error {
+    Error { hint: obstacle.hint().map(str::to_owned), ..Error::refused(format!("{obstacle}; nothing was changed")) }
 }
 
 /// Why a release did not come up, and what is to be known for going back.

@@ -1,5 +1,5 @@
-//! supervisord that is down, hung, or does not let us in: what can be told is told before anything is changed, and going
-//! back by hand always works.
+//! supervisord that is down, hung, or does not let us in: it is found before anything is changed, not confirmed and told;
+//! going back by hand always works.
 
 use crate::supervised::{World, script, sleeper, until};
 use std::fs;
@@ -18,19 +18,23 @@ fn world() -> World {
     world
 }
 
-/// Whatever is wrong: `activate` changes nothing and says so, `rollback --no-restart` works.
+/// Whatever is wrong: `activate` flips nothing and says so, `rollback --no-restart` works.
 #[track_caller]
-fn is_refused(world: &World, word: &str) {
-    let answer = world.ends(3, "activate C");
-    assert!(answer.stderr.contains(word), "{}", answer.stderr);
-    assert!(
-        answer.stderr.contains("nothing was changed") && answer.stderr.contains("--no-restart"),
-        "{}",
-        answer.stderr
-    );
-    world.ends(3, "rollback");
-    assert_eq!(world.tree.live().as_deref(), Some("B"));
+fn is_not_confirmed(world: &World, word: &str) {
+    for (words, to) in [("activate C", "C"), ("rollback", "A")] {
+        let document = world.json(5, words);
+        let (error, message) = (&document["error"], document["error"]["message"].as_str().unwrap());
+        assert_eq!((&error["kind"], &error["exit"]), (&"not_confirmed".into(), &5.into()), "{error}");
+        assert!(message.starts_with("not confirmed: ") && message.contains(word), "{message}");
+        assert!(message.ends_with("nothing was flipped: B is still live, the programs were not touched"), "{message}");
+        let hint = error["hint"].as_str().unwrap();
+        assert!(hint.contains("`rollback --no-restart` and `activate --no-restart`"), "{hint}");
+        let flags = ["changed", "confirmed", "rolled_back"].map(|name| document[name].as_bool().unwrap());
+        assert_eq!((&document["from"], &document["to"], flags), (&"B".into(), &to.into(), [false; 3]), "{document}");
+        assert_eq!(world.tree.live().as_deref(), Some("B"));
+    }
     assert_eq!(world.history(), ["activate A done", "activate B done"]);
+    assert_eq!(world.tree.states().values().collect::<Vec<_>>(), ["ready"; 3], "nobody's fault is a release's");
     let status = world.ends(0, "status");
     assert!(status.stderr.contains("warning: "), "{}", status.stderr);
     world.ends(6, "doctor");
@@ -45,7 +49,7 @@ fn is_refused(world: &World, word: &str) {
 fn down() {
     let mut world = world();
     world.kill();
-    is_refused(&world, "cannot reach supervisord");
+    is_not_confirmed(&world, "cannot reach supervisord");
     world.start();
     until("the programs are up", || world.states().values().all(|state| state == "RUNNING"));
     world.is_well("A", &["web", "worker"]);
@@ -57,7 +61,7 @@ fn down() {
 fn hung() {
     let world = world();
     world.signal("STOP");
-    is_refused(&world, "did not answer");
+    is_not_confirmed(&world, "did not answer");
     world.signal("CONT");
     assert_eq!(world.works_in("web"), "B", "nobody told it to move");
     let document = world.json(0, "activate A");
@@ -83,7 +87,7 @@ fn with_the_wrong_password() {
         ),
     )
     .unwrap();
-    is_refused(&world, "refuses the user name and password");
+    is_not_confirmed(&world, "refuses the user name and password");
     fs::write(world.config(), right).unwrap();
     world.done("restart");
     world.is_well("A", &["web", "worker"]);
@@ -95,10 +99,31 @@ fn with_something_else_at_its_socket() {
     let text = fs::read_to_string(world.config()).unwrap();
     fs::write(world.config(), text.replace("serverurl=unix://%(here)s/s.sock", "serverurl=unix://%(here)s/gone.sock"))
         .unwrap();
-    is_refused(&world, "cannot reach supervisord");
+    is_not_confirmed(&world, "cannot reach supervisord");
     fs::write(world.config(), text).unwrap();
     world.done("restart");
     world.is_well("A", &["web", "worker"]);
+}
+
+#[test]
+fn a_deploy_is_not_confirmed_and_goes_on_when_supervisord_is_back() {
+    let mut world = World::new();
+    let source = world.tree.source("app");
+    fs::create_dir_all(source.join("services/supervisor")).unwrap();
+    let root = world.tree.root();
+    let conf = sleeper("web", "").replace("ROOT", root.to_str().unwrap());
+    fs::write(source.join("services/supervisor/app.conf"), conf).unwrap();
+    world.kill();
+    let document = world.json(5, &format!("deploy {}", source.display()));
+    assert_eq!((&document["changed"], &document["confirmed"]), (&false.into(), &false.into()));
+    assert_eq!(document["steps"].as_array().unwrap().last().unwrap()["status"], "failed", "{document}");
+    let message = document["error"]["message"].as_str().unwrap();
+    assert!(message.contains("nothing was flipped: nothing is live"), "{message}");
+    assert_eq!(world.tree.live(), None);
+    world.start();
+    world.done("deploy --resume");
+    world.is_well(&world.tree.live().unwrap(), &["web"]);
+    assert_eq!(world.tree.states().len(), 1);
 }
 
 #[test]
@@ -129,7 +154,7 @@ fn while_it_restarts_the_programs_end_up_on_what_is_live() {
     let world = world();
     world.signal("HUP");
     let answer = world.run("activate C");
-    assert!([0, 3, 5].contains(&answer.code), "{}", answer.stderr);
+    assert!([0, 5].contains(&answer.code), "{}", answer.stderr);
     until("it is back", || world.run("restart").code == 0);
     let live = world.tree.live().unwrap();
     world.is_well(&live, &["web", "worker"]);
@@ -167,7 +192,7 @@ fn p16_as_root_for_a_user_only_supervisord_is_asked_as_root() {
         command.arg("--config").arg(world.tree.beside("app.toml")).args(words.split(' ')).output().unwrap().into()
     };
     let answer = by_nobody("rollback");
-    assert_eq!(answer.code, 3, "{}", answer.stderr);
+    assert_eq!(answer.code, 5, "{}", answer.stderr);
     assert!(answer.stderr.contains("cannot reach supervisord"), "{}", answer.stderr);
     let answer = by_nobody("rollback --no-restart");
     assert_eq!(answer.code, 0, "{}", answer.stderr);
