@@ -2,7 +2,7 @@
 
 mod parse;
 
-pub use parse::{Fault, merge, parse};
+pub use parse::{Fault, line_naming, merge, nearest, parse};
 
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -266,6 +266,8 @@ pub struct HooksTable {
     pub drain: Option<String>,
     /// After it runs again.
     pub undrain: Option<String>,
+    /// The longest one of them may run; five minutes if not given.
+    pub timeout: Option<Span>,
 }
 
 /// A duration as it is written in these files: `"60s"`, `"5m"`.

@@ -2,13 +2,14 @@
 
 use super::Context;
 use crate::error::{Error, Kind, Result};
+use crate::recipe::HooksTable;
 use crate::release::ReleaseId;
 use crate::tree::Tree;
 use crate::workplace::Workplace;
 use serde_json::json;
 use std::time::Duration;
 
-/// The longest a hook may run.
+/// The longest a hook may run if nothing is said.
 const LIMIT: Duration = Duration::from_secs(300);
 
 /// A turning point.
@@ -66,7 +67,7 @@ pub(super) fn run(context: &Context, tree: &Tree, turn: Turn, news: News<'_>) ->
         .telling("OPERATION", Some(news.operation))
         .telling("REVISION", news.to.and_then(|id| tree.release(id).ok()?.origin.revision));
     let failed = |why: String| Error::new(Kind::Failed, format!("hook {}: {why}", turn.name()));
-    let program = place.shell::<&str>(command, []).limit(LIMIT).input_text(&document.to_string());
+    let program = place.shell::<&str>(command, []).limit(limit(hooks)).input_text(&document.to_string());
     let program = program.map_err(|cause| failed(cause.to_string()))?;
     let told = program.run(&mut |bytes| {
         context.stages.output(bytes);
@@ -75,15 +76,21 @@ pub(super) fn run(context: &Context, tree: &Tree, turn: Turn, news: News<'_>) ->
     told.map_err(|error| failed(error.to_string()))
 }
 
+/// The longest one of these hooks may run.
+pub(super) fn limit(hooks: &HooksTable) -> Duration {
+    hooks.timeout.map_or(LIMIT, |span| span.0)
+}
+
 /// Runs `command`, a hook around a program that is stopped and started. It is told which in RELEASECTL_PROGRAM.
 pub(super) fn around(
     context: &Context,
     place: &Workplace,
     command: &str,
     program: &str,
+    limit: Duration,
 ) -> std::result::Result<(), String> {
     let place = place.clone().telling("PROGRAM", Some(program));
-    let shell = place.shell::<&str>(command, []).env("HOSTNAME", &context.actor.host).limit(LIMIT);
+    let shell = place.shell::<&str>(command, []).env("HOSTNAME", &context.actor.host).limit(limit);
     let ran = shell.run(&mut |bytes| {
         context.stages.output(bytes);
         Ok(())

@@ -114,7 +114,8 @@ impl<'a> Hooked<'a> {
 
     fn run(&self, command: Option<&String>, program: &str) -> Result<(), String> {
         let Some(command) = command else { return Ok(()) };
-        as_user(|| hooks::around(self.context, &self.place, command, program))
+        let limit = hooks::limit(&self.settings.hooks);
+        as_user(|| hooks::around(self.context, &self.place, command, program, limit))
     }
 }
 
