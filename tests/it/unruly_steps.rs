@@ -64,16 +64,27 @@ fn a_daemon_that_a_step_leaves_is_told_holds_no_lock_and_delays_nobody() {
     eventually("its end", || !is_alive(&pid));
 }
 
+/// More than a gigabyte of lines that are counted: the log takes sixteen megabytes, memory a few.
 #[test]
-fn a_step_that_prints_without_end_fills_neither_the_log_nor_the_memory() {
+fn a_step_that_prints_a_gigabyte_fills_neither_the_log_nor_the_memory_and_its_end_is_kept() {
     let tree = Sandbox::with_live(&["A"]);
-    // 128 MiB show it as well as a gigabyte would: the log takes sixteen.
-    let said = deploy_with(&tree, 0, "head -c 134217728 /dev/zero | tr '\\0' x\n", "");
-    assert!(said.contains("it prints more than 16 MiB; the rest is left out"));
-    let log = tree.at("current/.releasectl/build.log");
-    let size = log.metadata().unwrap().len();
-    assert!(size < 17 << 20, "{size}");
-    assert!(said.len() < 17 << 20);
+    let run = "echo the beginning\nyes 0123456789abcde | head -n 67108864\necho the end; exit 3\n";
+    let source = tree.code("code", &step("unruly", "create", run), &[]);
+    let mut command = tree.clean("prlimit");
+    command.arg("--as=268435456").arg(PROGRAM).arg("--root").arg(tree.root()).args(["create", &source, "--id", "B"]);
+    let answer: crate::sandbox::Answer = command.output().unwrap().into();
+    assert_eq!(answer.code, 1, "{}", &answer.stderr[answer.stderr.len().saturating_sub(5000)..]);
+    let log = fs::read_to_string(tree.release("B").join(".releasectl/build.log")).unwrap();
+    let cut = "\nreleasectl: it prints more than 15 MiB; of the rest the last MiB follows\n";
+    assert!(answer.stderr.contains(cut) && answer.stderr.len() < 17 << 20, "{}", answer.stderr.len());
+    let (first, rest) = log.split_once("step unruly\n").unwrap().1.split_once(cut).unwrap();
+    let (left_out, last) = rest.split_once(" bytes are left out here\n").unwrap();
+    let (last, _) = last.split_once("releasectl: failed: ").unwrap();
+    assert_eq!((first.len(), last.len()), (15 << 20, 1 << 20));
+    assert!(first.starts_with("the beginning\n0123456789abcde\n") && last.ends_with("\n0123456789abcde\nthe end\n"));
+    let printed = (1 << 30) + "the beginning\nthe end\n".len();
+    assert_eq!(left_out, format!("\nreleasectl: {}", printed - (16 << 20)));
+    assert_eq!(tree.live().as_deref(), Some("A"));
 }
 
 #[test]
@@ -193,4 +204,37 @@ fn a_hook_that_leaves_a_daemon_or_does_not_read_delays_nobody() {
     eventually("the daemon", || tree.beside("pid").exists());
     fs::write(tree.beside("daemon"), "\n").unwrap();
     eventually("its end", || tree.beside("over").exists());
+}
+
+#[test]
+fn a_hook_that_hangs_is_ended_when_its_time_is_up_and_nothing_live_is_lost() {
+    let tree = Sandbox::with_live(&["A"]);
+    let source = tree.source("B");
+    let before = (tree.states(), tree.live());
+    // The politest and the rudest: one that ends when it is asked to, one that must be killed with its child.
+    let rude = "trap \"\" TERM; (trap \"\" TERM; exec sleep 1000) & echo $$ $! >PLACE/pids; while :; do sleep 1; done";
+    let rude = rude.replace("PLACE", tree.beside("").to_str().unwrap());
+    let host = tree.host(&format!("[hooks]\ntimeout = '1s'\non_start = '{rude}'\n"));
+    let answer = tree.ends(1, &["--config", &host, "deploy", source.to_str().unwrap()]);
+    assert!(
+        answer.stderr.contains("hook on_start") && answer.stderr.contains("did not end within 1 s"),
+        "{}",
+        answer.stderr
+    );
+    assert_eq!((tree.states(), tree.live()), before);
+    for pid in read(tree.beside("pids")).split(' ') {
+        eventually("its end", || !is_alive(pid));
+    }
+    let hangs = "exec sleep 1000";
+    let host = tree.host(&format!("[hooks]\ntimeout = '1s'\non_success = '{hangs}'\non_rollback = '{hangs}'\n"));
+    let answer = tree.ends(0, &["--config", &host, "deploy", source.to_str().unwrap()]);
+    assert!(
+        answer.stderr.contains("hook on_success") && answer.stderr.contains("did not end within 1 s"),
+        "{}",
+        answer.stderr
+    );
+    assert_ne!(tree.live().as_deref(), Some("A"));
+    let answer = tree.ends(0, &["--config", &host, "rollback"]);
+    assert!(answer.stderr.contains("hook on_rollback"), "{}", answer.stderr);
+    assert_eq!(tree.live().as_deref(), Some("A"));
 }
