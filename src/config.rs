@@ -2,7 +2,7 @@
 
 use crate::directory::{Dir, PathError};
 use crate::layout::RECIPE;
-use crate::recipe::{Fault, Settings, merge, parse};
+use crate::recipe::{Fault, Settings, line_naming, merge, parse};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
@@ -65,7 +65,9 @@ pub struct Config {
     pub environment: Option<String>,
     /// The tree's root as it was given.
     pub root: PathBuf,
-    /// The host's file, for [`Config::with_recipe`].
+    /// Where the host's file is, if there is one.
+    file: Option<PathBuf>,
+    /// What is in it, for [`Config::with_recipe`].
     host: String,
     /// What the host's file says.
     pub settings: Settings,
@@ -78,14 +80,14 @@ impl Config {
         let Some(file) = file else {
             let root = wanted.root.clone().unwrap_or_default();
             let settings = Settings::default();
-            return Ok(Self { environment, root, host: String::new(), settings });
+            return Ok(Self { environment, root, file: None, host: String::new(), settings });
         };
         let text = read_trusted(&file)?;
         let fault = |fault| ConfigError::Fault { path: file.clone(), fault };
         let settings = parse(&text, false).map_err(fault)?;
         let root = wanted.root.clone().or_else(|| settings.root.clone());
         let root = root.ok_or_else(|| ConfigError::NoRoot(file.clone()))?;
-        Ok(Self { environment, root, host: text, settings })
+        Ok(Self { environment, root, file: Some(file), host: text, settings })
     }
 
     /// What the host's file and the recipe of `release` say together; the host wins.
@@ -100,6 +102,17 @@ impl Config {
 }
 
 impl Config {
+    /// What is wrong with the template, or the directory of templates, `name`: told with the file that names it, where the
+    /// host wins, and the line.
+    pub fn fault_naming(&self, release: &Dir, name: &str, message: String) -> Result<ConfigError, ConfigError> {
+        if let (Some(file), Some(line)) = (&self.file, line_naming(&self.host, name)) {
+            return Ok(ConfigError::Fault { path: file.clone(), fault: Fault { line, message } });
+        }
+        let recipe = text(release.read_file(RECIPE, LARGEST)?.unwrap_or_default()).unwrap_or_default();
+        let line = line_naming(&recipe, name).unwrap_or_default();
+        Ok(ConfigError::Fault { path: release.path().join(RECIPE), fault: Fault { line, message } })
+    }
+
     /// A sum of the host's file and the recipe of `release`, to see whether they have changed.
     pub fn sum(&self, release: &Dir) -> Result<String, ConfigError> {
         let mut text = self.host.clone().into_bytes();

@@ -1,6 +1,6 @@
 //! `supervisor`: what supervisord reads of this environment: files rendered from templates, and their include.
 
-use super::assemble::rendered;
+use super::assemble::{check_templates, rendered};
 use super::bring_up::install;
 use super::programs::{configured, connect, copied, declared, owner, required, wired};
 use super::{Context, Outcome, Target};
@@ -76,6 +76,7 @@ pub fn run(context: &Context, verb: &Verb) -> Result<Outcome> {
 fn render_anew(context: &Context, tree: &Tree, target: &Target) -> Result<Supervised> {
     let id = target.resolve(tree)?;
     let settings = context.config.with_recipe(&tree.open_release(&id)?)?;
+    check_templates(context, &tree.open_release(&id)?, &settings)?;
     let Some(templates) = &settings.supervisor.templates else {
         let hint = "write templates = \"DIRECTORY\" into [supervisor] of the recipe";
         return Err(Error::refused(format!("release {id} has no templates for supervisor")).hint(hint));

@@ -60,6 +60,23 @@ pub fn merge(host: &str, recipe: &str) -> Result<Settings, Fault> {
     settings(recipe, merged)
 }
 
+/// The line, counted from 1, of `text` in which `[supervisor]` names this directory of templates or `[[supervisor.program]]`
+/// this template.
+pub fn line_naming(text: &str, template: &str) -> Option<usize> {
+    let document = document(text).ok()?;
+    let DeValue::Table(supervisor) = document.get_ref().get("supervisor")?.get_ref() else { return None };
+    let programs = supervisor.get("program").and_then(|programs| programs.get_ref().as_array());
+    let named = programs.into_iter().flatten().filter_map(|program| program.get_ref().as_table()?.get("template"));
+    let mut all = supervisor.get("templates").into_iter().chain(named);
+    let found = all.find(|value| value.get_ref().as_str() == Some(template))?;
+    Some(Fault::new(text, Some(found.span()), "").line)
+}
+
+/// The one of `known` that looks most like `unknown`.
+pub fn nearest<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    known.into_iter().max_by(|a, b| strsim::jaro(unknown, a).total_cmp(&strsim::jaro(unknown, b)))
+}
+
 type Document<'a> = toml::Spanned<DeTable<'a>>;
 
 fn document(text: &str) -> Result<Document<'_>, Fault> {
@@ -129,6 +146,6 @@ fn with_nearest(message: &str) -> String {
     let (true, Some((unknown, known))) = (message.starts_with("unknown field"), names.split_first()) else {
         return message.to_owned();
     };
-    let nearest = known.iter().max_by(|a, b| strsim::jaro(unknown, a).total_cmp(&strsim::jaro(unknown, b)));
-    nearest.map_or_else(|| message.to_owned(), |key| format!("unknown key `{unknown}`; the nearest known is `{key}`"))
+    nearest(unknown, known.iter().copied())
+        .map_or_else(|| message.to_owned(), |key| format!("unknown key `{unknown}`; the nearest known is `{key}`"))
 }

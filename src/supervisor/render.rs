@@ -26,7 +26,7 @@ use super::conf::edit::set_user;
 use super::conf::ini::Ini;
 use super::conf::{self, ConfError, Declared};
 use crate::directory::{Dir, PathError};
-use crate::recipe::{ProgramTable, SupervisorTable};
+use crate::recipe::{ProgramTable, SupervisorTable, nearest};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Value, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, Output, State, UndefinedBehavior, filters, functions, tests as tested};
@@ -122,6 +122,48 @@ pub fn render(
     conf::declared(files.iter().map(|(name, text)| (name.as_str(), text.as_str()))).map_err(RenderError::Rendered)?;
     files.sort();
     Ok(files)
+}
+
+/// A template, or the directory of all, that is named and not there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Absent {
+    /// As it is written.
+    pub name: String,
+    /// One sentence, with the nearest there is.
+    pub message: String,
+}
+
+/// The first thing that `table` names and `release` does not have. What is for other hosts counts too.
+pub fn absent(release: &Dir, table: &SupervisorTable) -> Result<Option<Absent>, RenderError> {
+    let told = |name: String, what: String, known: &[String]| {
+        let hint = nearest(&name, known.iter().map(String::as_str));
+        let hint = hint.map(|known| format!("; the nearest there is {known:?}")).unwrap_or_default();
+        Ok(Some(Absent { message: format!("{what}{hint}"), name }))
+    };
+    let mut wanted = table.program.iter().map(|program| program.template.to_string_lossy().into_owned());
+    let Some(directory) = &table.templates else {
+        let what = |name: &String| format!("template {name:?} is in no directory: [supervisor] has no `templates`");
+        return wanted.next().map_or(Ok(None), |name| told(name.clone(), what(&name), &[]));
+    };
+    if release.open_below(directory).is_err_and(|error| error.cause.kind() == std::io::ErrorKind::NotFound) {
+        let name = directory.to_string_lossy().into_owned();
+        let what = format!("there is no directory {name:?} of templates in the code");
+        return told(name, what, &beside(release, directory));
+    }
+    let known: Vec<String> = templates(release, directory)?.into_keys().collect();
+    let gone = wanted.find(|name| !known.contains(name) && !is_named(&table.blacklist, name));
+    let what = |name: &String| format!("there is no template {name:?} in {}", directory.display());
+    gone.map_or(Ok(None), |name| told(name.clone(), what(&name), &known))
+}
+
+/// What lies beside a path that is not there, in the deepest directory above it that is.
+fn beside(release: &Dir, path: &Path) -> Vec<String> {
+    let above = path.ancestors().skip(1).find_map(|above| Some((above, release.open_below(above).ok()?)));
+    let names = |(above, dir): (&Path, Dir)| {
+        let names = dir.names().unwrap_or_default().into_iter().filter(|name| name != crate::layout::STATE);
+        names.map(|name| above.join(name).to_string_lossy().into_owned()).collect()
+    };
+    above.map(names).unwrap_or_default()
 }
 
 /// The templates of a release: the files of `directory` in it, by name.

@@ -78,3 +78,55 @@ fn a_path_of_the_recipe_that_leads_out_of_the_release_is_refused() {
         assert_eq!(tree.live().as_deref(), Some("A"));
     }
 }
+
+/// More of a recipe with templates, the line of its fault, and what is said of it.
+const TEMPLATES: &[(&str, usize, &str)] = &[
+    (
+        "[[supervisor.program]]\ntemplate = 'web.conf'\n[[supervisor.program]]\ntemplate = 'celery_wroker.conf'\n",
+        6,
+        "there is no template \"celery_wroker.conf\" in deploy/programs; the nearest there is \"celery_worker.conf\"",
+    ),
+    (
+        "[[supervisor.program]]\nroles = ['of another host']\ntemplate = 'wep.conf'\n",
+        5,
+        "the nearest there is \"web.conf\"",
+    ),
+];
+
+#[test]
+fn a_template_that_is_not_there_is_told_with_file_line_and_the_nearest_before_anything_is_built_on_it() {
+    let tree = Sandbox::with_live(&["A"]);
+    let files = ["web", "celery_worker"].map(|name| format!("deploy/programs/{name}.conf"));
+    let files = files.each_ref().map(|file| (file.as_str(), "[program:x]\ncommand=/bin/sleep 1\n"));
+    let step = "[[step]]\nname = 'x'\nphase = 'create'\nrun = 'touch \"$RELEASECTL_ROOT/ran\"'\n";
+    let with = |directory: &str, more: &str| format!("[supervisor]\ntemplates = '{directory}'\n{more}{step}");
+    let fails = |at: &str, recipe: &str, options: &[&str], place: &str, said: &str| {
+        let source = tree.code(at, recipe, &files);
+        let answer = tree.ends(7, &[options, &["create", &source, "--id", at]].concat());
+        assert!(answer.stderr.contains(place) && answer.stderr.contains(said), "{recipe}\n{}", answer.stderr);
+    };
+    for (at, (more, line, said)) in TEMPLATES.iter().enumerate() {
+        let place = format!("releases/T{at}/releasectl.toml: line {line}: ");
+        fails(&format!("T{at}"), &with("deploy/programs", more), &[], &place, said);
+    }
+    let program = "[[supervisor.program]]\ntemplate = 'web.conf'\n";
+    let gone =
+        "there is no directory \"deploy/program\" of templates in the code; the nearest there is \"deploy/programs\"";
+    fails("D", &with("deploy/program", program), &[], "releases/D/releasectl.toml: line 2: ", gone);
+    let nowhere = "template \"web.conf\" is in no directory: [supervisor] has no `templates`";
+    fails("N", &format!("{program}{step}"), &[], "releases/N/releasectl.toml: line 2: ", nowhere);
+    // Where the host says it, the host's file is named.
+    let host =
+        tree.host("[supervisor]\ntemplates = 'deploy/programs'\n[[supervisor.program]]\ntemplate = 'wob.conf'\n");
+    let said = "there is no template \"wob.conf\" in deploy/programs; the nearest there is \"web.conf\"";
+    fails("H", step, &["--config", &host], "host.toml: line 4: ", said);
+    assert!(!tree.at("ran").exists(), "no step was run");
+    // What is blacklisted is not asked for; what is there renders.
+    let recipe = with(
+        "deploy/programs",
+        &format!("blacklist = ['gone']\n{program}[[supervisor.program]]\ntemplate = 'gone.conf'\n"),
+    );
+    tree.done(&["create", &tree.code("G", &recipe, &files), "--id", "G"]);
+    assert!(tree.release("G").join("services/supervisor/web.conf").exists());
+    assert_eq!(tree.live().as_deref(), Some("A"));
+}
