@@ -233,6 +233,26 @@ fn programs_are_restarted_started_and_stopped_by_name() {
 }
 
 #[test]
+fn what_runs_on_after_a_deactivation_is_told_with_the_way_to_stop_it() {
+    let mut world = World::new();
+    world.build("A", &(sleeper("web", "") + &sleeper("worker", "")), &[]);
+    world.done("activate A");
+    world.done("stop worker");
+    let answer = world.ends(0, "deactivate --yes");
+    assert!(
+        answer.stderr.contains("its programs still run: `releasectl supervisorctl stop web` stops"),
+        "{}",
+        answer.stderr
+    );
+    world.done("supervisorctl stop web");
+    assert_eq!(world.states()["web"], "STOPPED");
+    world.done("activate A");
+    world.kill();
+    let answer = world.ends(0, "deactivate --yes");
+    assert!(answer.stderr.contains("whether its programs still run is not known"), "{}", answer.stderr);
+}
+
+#[test]
 fn what_a_deploy_stops_comes_up_with_its_release_even_after_a_failure_in_between() {
     let world = World::new();
     let conf = (sleeper("web", "") + &sleeper("worker", "") + &sleeper("idle", ""))
