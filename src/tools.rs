@@ -136,6 +136,13 @@ impl Tools {
         self
     }
 
+    /// The same, with a variable for every program.
+    #[must_use]
+    pub fn telling(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.environment.insert(name.into(), value.as_ref().to_owned());
+        self
+    }
+
     /// Where `program` is, looked for on PATH; `None` if it is not installed.
     pub fn find(&self, program: &str) -> Option<PathBuf> {
         let path = self.environment.get(OsStr::new("PATH"))?;

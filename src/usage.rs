@@ -61,6 +61,24 @@ pub fn scan(releases: &Path) -> Usage {
     usage
 }
 
+/// The processes that a build or deploy of the release at `path` has started, whatever became of it: they were given its path
+/// in a variable. Those of other users are not seen.
+pub fn started_for(path: &Path) -> Vec<Process> {
+    let release = [b"RELEASECTL_RELEASE_PATH=", path.as_os_str().as_bytes()].concat();
+    let operations: [&[u8]; 2] = [b"RELEASECTL_OPERATION=create", b"RELEASECTL_OPERATION=deploy"];
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = processes.filter_map(|entry| Some((entry.file_name().to_str()?.parse::<u32>().ok()?, entry.path())));
+    let ours = |(pid, process): (u32, std::path::PathBuf)| {
+        let environment = std::fs::read(process.join("environ")).ok()?;
+        let variables: BTreeSet<&[u8]> = environment.split(|byte| *byte == 0).collect();
+        let is_step = variables.contains(&release[..]) && operations.iter().any(|one| variables.contains(one));
+        let command = std::fs::read(process.join("cmdline")).unwrap_or_default();
+        let command = String::from_utf8_lossy(&command).replace('\0', " ").trim_end().to_owned();
+        is_step.then_some(Process { pid, command })
+    };
+    pids.filter_map(ours).collect()
+}
+
 /// The releases one process uses.
 fn releases_of(process: &Path, command: &[u8], prefix: &[u8]) -> BTreeSet<ReleaseId> {
     let link = |name: &str| std::fs::read_link(process.join(name)).ok();

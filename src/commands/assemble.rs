@@ -16,6 +16,7 @@ use crate::steps::{self, record};
 use crate::supervisor::conf::declared_in;
 use crate::supervisor::render::{self, Host};
 use crate::tree::{Build, Inventory, Tree, compare, recorded};
+use crate::workplace::OPERATION;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -33,6 +34,7 @@ pub(super) fn run(context: &Context, tree: &Tree, build: &mut Build, ready: &Rea
     let whole = bring_source(context, tree, build, ready)?;
     let settings = context.config.with_recipe(build.dir())?;
     check_recipe(context, build, manner.anyway)?;
+    check_templates(context, build.dir(), &settings)?;
     let live = live_release(tree)?;
     share(context, tree, build, &settings, live.as_ref())?;
     if !manner.no_python {
@@ -52,6 +54,7 @@ pub(super) fn render(context: &Context, tree: &Tree, build: &mut Build, settings
         }
         return Ok(());
     };
+    check_templates(context, build.dir(), settings)?;
     let files = rendered(context, tree, build.dir(), templates, settings)?;
     render::write(build.dir(), &files)?;
     note(build, &format!("supervisor {} files rendered", files.len()));
@@ -159,6 +162,14 @@ fn check_recipe(context: &Context, build: &mut Build, anyway: bool) -> Result<()
     }
 }
 
+/// Every template that the recipe or the host's file names must be there: told before anything is built on it.
+pub(super) fn check_templates(context: &Context, release: &Dir, settings: &Settings) -> Result<()> {
+    match render::absent(release, &settings.supervisor)? {
+        None => Ok(()),
+        Some(absent) => Err(context.config.fault_naming(release, &absent.name, absent.message)?.into()),
+    }
+}
+
 fn live_release(tree: &Tree) -> Result<Option<Dir>> {
     let live = tree.live()?;
     Ok(live.id().map(|id| tree.open_release(id)).transpose()?)
@@ -193,10 +204,14 @@ pub(super) fn make_python(context: &Context, tree: &Tree, build: &mut Build, set
     let previous = earlier(tree, build)?;
     context.stages.begin("python", None);
     let mut tee = Tee::new(context, build);
-    let (release, tools, cache) = (build.dir(), &context.tools, cache.path());
+    // By these variables what they leave running is found again.
+    let tools =
+        context.tools.clone().telling("RELEASECTL_RELEASE_PATH", build.dir().path()).telling(OPERATION, "create");
+    let (release, tools, cache) = (build.dir(), &tools, cache.path());
     let order = Order { plan: &plan, release, previous: &previous, cache, tools };
     let made = python::build(&order, &mut |bytes| tee.write(bytes));
     context.stages.end();
+    tee.end();
     let made = made?;
     note(build, &format!("python {} {:?} by {:?}, {} packages", made.python, made.made, made.installer, made.packages));
     build.manifest.python = Some(made);
@@ -238,6 +253,7 @@ pub(super) fn run_step(
     let mut tee = Tee::new(context, build);
     let outcome = steps::run(step, &place, &mut programs, &mut |bytes| tee.write(bytes));
     context.stages.end();
+    tee.end();
     let accepted = if build.manifest.ready_at.is_none() { build.accept_changes() } else { Ok(()) };
     match outcome {
         Ok(done) => {

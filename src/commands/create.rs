@@ -2,6 +2,7 @@
 
 use super::assemble::{self, Manner};
 use super::describe::{Release, Surroundings};
+use super::inside::refuse_leftovers;
 use super::tee::note;
 use super::{Context, Outcome};
 use crate::error::{Error, Result};
@@ -67,6 +68,9 @@ pub fn run(context: &Context, wanted: &Create) -> Result<Outcome> {
 /// Builds a release and returns it with its lease still held.
 pub(super) fn build(context: &Context, tree: &Tree, wanted: &Create, cause: &str) -> Result<Build> {
     let resumed = wanted.resume.as_ref().map(|resume| unfinished(tree, resume)).transpose()?;
+    if let Some(manifest) = &resumed {
+        refuse_leftovers(tree, &manifest.id, wanted.manner.anyway)?;
+    }
     if let Some(id) = wanted.id.as_ref().filter(|id| tree.releases().stat(id.as_str()).is_ok_and(|s| s.is_some())) {
         return Err(TreeError::Exists(id.clone()).into());
     }

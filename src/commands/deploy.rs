@@ -7,12 +7,14 @@ use super::bring_up::{GoLive, go_live};
 use super::clean::{self, Clean};
 use super::create::{self, Create, Resume};
 use super::hooks::{self, News, Turn};
+use super::inside::refuse_leftovers;
 use super::{Context, Outcome, Target};
 use crate::error::{Error, Kind, Result};
+use crate::journal::Tail;
 use crate::lock::{LockError, holder_of};
-use crate::operation::Operation;
+use crate::operation::{Begin, Event, Operation, Record};
 use crate::recipe::{Phase, Settings};
-use crate::release::{State, StepRecord, StepStatus};
+use crate::release::{ReleaseId, State, StepRecord, StepStatus};
 use crate::steps::{self, record};
 use crate::tree::{Build, Tree};
 use serde::Serialize;
@@ -80,6 +82,9 @@ fn obtain(context: &Context, tree: &Tree, wanted: &Deploy) -> Result<Build> {
         let hint = format!("`releasectl deploy --release {id}` deploys it anew; a plain `deploy` builds another");
         return Err(Error::refused(format!("the newest deploy, {id}, is bad: {why}")).hint(hint));
     }
+    if wanted.resume {
+        refuse_leftovers(tree, &id, wanted.create.manner.anyway)?;
+    }
     let mut locked = context.lock_briefly(tree)?;
     let mut build = locked.take_up(&id)?;
     drop(locked);
@@ -90,10 +95,23 @@ fn obtain(context: &Context, tree: &Tree, wanted: &Deploy) -> Result<Build> {
     Ok(build)
 }
 
-fn newest(tree: &Tree) -> Result<crate::release::ReleaseId> {
-    let entries = tree.entries()?;
-    let newest = entries.iter().rev().find_map(|entry| entry.manifest()).map(|manifest| manifest.id.clone());
-    newest.ok_or_else(|| Error::refused("there is no deploy to go on with").hint("leave out --resume"))
+/// The release of the newest deploy, whatever else was built since.
+fn newest(tree: &Tree) -> Result<ReleaseId> {
+    let tail = Tail::read(tree.state(), &|records| records.iter().any(|record| deployed(record).is_some()))?;
+    let newest = tail.records.iter().rev().find_map(deployed);
+    let id = newest.ok_or_else(|| Error::refused("there is no deploy to go on with").hint("leave out --resume"))?;
+    if tree.entry(id.as_str().as_ref())?.is_none_or(|entry| entry.manifest().is_none()) {
+        let message = format!("the newest deploy was that of {id}, of which nothing is there to go on with");
+        return Err(Error::refused(message).hint("leave out --resume"));
+    }
+    Ok(id.clone())
+}
+
+/// The release that a line of the journal says is deployed, or built for it.
+fn deployed(record: &Record) -> Option<&ReleaseId> {
+    let Event::Begin(Begin { operation, to, cause, .. }) = &record.event else { return None };
+    let for_it = *operation == Operation::Create && cause.as_deref() == Some("deploy");
+    to.as_ref().filter(|_| for_it || *operation == Operation::Deploy)
 }
 
 /// Whether a step belongs to deploying a release, not to building it.

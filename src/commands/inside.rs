@@ -7,6 +7,7 @@ use crate::recipe::Settings;
 use crate::release::{Manifest, ReleaseId};
 use crate::tools::Program;
 use crate::tree::Tree;
+use crate::usage;
 use crate::workplace::Workplace;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -15,6 +16,8 @@ use std::time::{Duration, Instant};
 pub(super) const PYTHON: &str = "python_env";
 /// How long a release that is being looked at for cleaning is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long what an attempt before has left is waited for.
+const DYING: Duration = Duration::from_secs(5);
 
 /// The workplace of `manifest`'s release, for commands that are a part of `operation`.
 pub(super) fn workplace(
@@ -65,6 +68,28 @@ pub(super) fn become_program(
     let kind = if cause.kind() == std::io::ErrorKind::NotFound { Kind::NotFound } else { Kind::NotExecutable };
     Ok(Error::new(kind, format!("cannot run {name} in release {id}: {cause}"))
         .hint("it is looked for in python_env first, then on PATH"))
+}
+
+/// Refuses to go on with a release while a process runs yet that the attempt before has started: when we are killed only our
+/// own children die with us, and the rest would work on the same files.
+pub(super) fn refuse_leftovers(tree: &Tree, id: &ReleaseId, anyway: bool) -> Result<()> {
+    let path = tree.layout().release(id);
+    let started = Instant::now();
+    loop {
+        let left = usage::started_for(&path);
+        if left.is_empty() || anyway {
+            return Ok(());
+        }
+        if started.elapsed() > DYING {
+            let each = left.iter().map(|process| format!("{} ({})", process.pid, process.command));
+            let each = each.collect::<Vec<_>>().join(", ");
+            let message = format!("of what was started for release {id} before, this runs on: {each}");
+            return Err(
+                Error::refused(message).hint("wait for its end or kill it; `--resume=anyway` goes on beside it")
+            );
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// A shared lease on a release that is still there.

@@ -45,6 +45,7 @@ mod python_env;
 mod real_source;
 mod recipe_errors;
 mod resume;
+mod resume_kills;
 mod retention;
 mod sandbox;
 mod sharing;
@@ -59,4 +60,7 @@ mod supervisor_rolling;
 mod supervisor_wiring;
 mod takeover;
 mod tar_source;
+#[path = "../crash/trace.rs"]
+#[allow(dead_code, reason = "shared with the target `crash`")]
+mod trace;
 mod unruly_steps;

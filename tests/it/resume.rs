@@ -59,6 +59,19 @@ fn outcome(tree: &Sandbox) -> BTreeMap<PathBuf, String> {
     picture
 }
 
+impl Sandbox {
+    /// Resumes, and repeats that as long as it is refused for something that was killed and is not gone yet.
+    #[track_caller]
+    pub fn resumed(&self, options: &[&str]) {
+        let words = [options, &["deploy", "--resume"]].concat();
+        eventually("the resumed deploy", || {
+            let answer = self.run(&words);
+            assert!(answer.code == 0 || answer.stderr.contains("this runs on: "), "{}", answer.stderr);
+            answer.code == 0
+        });
+    }
+}
+
 #[test]
 fn p13_a_deploy_killed_anywhere_is_resumed_to_the_same_tree_and_repeats_no_finished_step() {
     let (undisturbed, host) = prepared();
@@ -150,7 +163,7 @@ fn p13_killed_while_python_env_is_made_it_is_made_anew_and_whole() {
     eventually("python_env", || begun() == Some(true));
     run.kill();
     assert_eq!(tree.live(), None);
-    tree.done(&["deploy", "--resume"]);
+    tree.resumed(&[]);
     let release = tree.release(&tree.live().unwrap());
     let said = tree.done(&["exec", "--", "python", "-c", "import six; print(six.__file__)"]);
     assert!(PathBuf::from(said.trim()).starts_with(release.join("python_env")), "{said}");
@@ -262,6 +275,48 @@ fn p06_a_second_deploy_at_once_is_busy_and_names_the_holder_and_nobody_else_is_h
         tree.done(&["activate", &first]);
         tree.open_gate();
         assert_eq!(run.answer().code, 0);
+    }
+}
+
+#[test]
+fn p13_the_newest_deploy_is_gone_on_with_whatever_was_created_since() {
+    let tree = Sandbox::with_live(&["A"]);
+    assert!(tree.refused(&["deploy", "--resume"]).contains("no deploy to go on with"));
+    let recipe = step("one", "create", "tell one\ntest -e \"$place/mended\"\n");
+    tree.ends(1, &["deploy", &tree.code("code", &recipe, &[("version", "deployed")])]);
+    tree.done(&["create", tree.source("private").to_str().unwrap()]);
+    tree.ends(1, &["create", &tree.code("other", &step("x", "create", "exit 1\n"), &[])]);
+    fs::write(tree.beside("mended"), "").unwrap();
+    tree.done(&["deploy", "--resume"]);
+    assert_eq!(read(tree.at("current/version")), "deployed");
+    let live = tree.live().unwrap();
+    tree.done(&["rollback"]);
+    tree.done(&["remove", &live]);
+    assert!(tree.refused(&["deploy", "--resume"]).contains(&format!("of {live}, of which nothing is there")));
+}
+
+#[test]
+fn p13_what_a_killed_step_started_is_not_worked_beside() {
+    for phase in ["create", "prepare"] {
+        let tree = Sandbox::with_live(&["A"]);
+        nix::unistd::mkfifo(&tree.beside("child"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let run = "sh -c 'echo $$ >\"$0/pid\"; read -r _ <\"$0/child\"; echo late >late' \"$place\" &\ngate within\ntell one\n";
+        let source = tree.code("code", &step("one", phase, run), &[]);
+        let run = tree.run_to("within", &["deploy", &source]);
+        eventually("the child", || fs::read_to_string(tree.beside("pid")).is_ok_and(|pid| pid.ends_with('\n')));
+        run.kill();
+        let pid = read(tree.beside("pid"));
+        let refused = tree.refused(&["deploy", "--resume"]);
+        assert!(refused.contains(&format!("this runs on: {pid} (")), "{refused}");
+        assert!(refused.contains("`--resume=anyway`"), "{refused}");
+        fs::write(tree.beside("child"), "\n").unwrap();
+        let process = format!("/proc/{pid}");
+        eventually("its end", || !std::path::Path::new(&process).exists());
+        // The child of the resumed step has no say in it either.
+        let run = Run::start(&mut tree.command(&["deploy", "--resume"]));
+        assert_eq!(run.answer().code, 0);
+        assert_eq!(tree.told(), ["one"]);
+        fs::write(tree.beside("child"), "\n").unwrap();
     }
 }
 
