@@ -54,6 +54,7 @@ mod sshd;
 mod status;
 mod supervised;
 mod supervisor_down;
+mod supervisor_kills;
 mod supervisor_outages;
 mod supervisor_return;
 mod supervisor_rolling;

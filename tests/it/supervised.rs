@@ -1,6 +1,8 @@
 //! A tree with a supervisord of its own, which is taken down with everything it started.
 
 use crate::sandbox::{Answer, Sandbox};
+use releasectl::supervisor::rpc::methods::Process;
+use releasectl::supervisor::{Limits, Supervisor};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
@@ -97,7 +99,7 @@ impl World {
         command.arg(program).arg("-n").arg("-c").arg(self.config());
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         self.process = Some(child);
-        until("supervisord is up", || self.ctl(&["pid"]).code == 0);
+        until("supervisord is up", || Supervisor::connect(&self.config(), Limits::default()).is_ok());
     }
 
     /// Kills supervisord and everything it started.
@@ -182,20 +184,23 @@ impl World {
         lines[lines.len().saturating_sub(30)..].join("\n")
     }
 
+    /// Every process of supervisord's: its name, its state, and its number while it runs.
+    fn processes(&self) -> BTreeMap<String, (String, Option<i32>)> {
+        let found = Supervisor::connect(&self.config(), Limits::default()).and_then(|supervisor| supervisor.programs());
+        let one = |process: Process| (process.label(), (process.state.name().to_owned(), process.pid));
+        found.into_iter().flatten().map(one).collect()
+    }
+
     /// Every process of supervisord's: its name and state.
     pub fn states(&self) -> BTreeMap<String, String> {
-        let found = self.ctl(&["status"]).stdout;
-        let line = |line: &str| {
-            let mut words = line.split_whitespace();
-            Some((words.next()?.to_owned(), words.next()?.to_owned()))
-        };
-        found.lines().filter_map(line).collect()
+        self.processes().into_iter().map(|(name, (state, _))| (name, state)).collect()
     }
 
     /// The process of a program.
     pub fn pid(&self, program: &str) -> u32 {
-        let answer = self.ctl(&["pid", program]);
-        answer.stdout.trim().parse().unwrap_or_else(|_| panic!("{program}: {}{}", answer.stdout, answer.stderr))
+        let processes = self.processes();
+        let pid = processes.get(program).and_then(|(_, pid)| *pid);
+        pid.unwrap_or_else(|| panic!("{program}: {processes:?}")).cast_unsigned()
     }
 
     /// The release a program works in.
@@ -203,17 +208,25 @@ impl World {
         settled_directory(self.pid(program)).file_name().unwrap().to_str().unwrap().to_owned()
     }
 
+    /// These programs run, from the release `live`, which `current` names; nothing else of this environment runs.
+    #[track_caller]
+    pub fn runs(&self, live: &str, programs: &[&str]) {
+        assert_eq!(self.tree.live().as_deref(), Some(live));
+        let processes = self.processes();
+        let running: Vec<_> = processes.iter().filter(|(_, (state, _))| *state == "RUNNING").collect();
+        let names: Vec<&String> = running.iter().map(|(name, _)| *name).collect();
+        assert_eq!(names, programs, "{processes:?}\n{}", self.log());
+        for (name, (_, pid)) in running {
+            let directory = settled_directory(pid.unwrap().cast_unsigned());
+            assert_eq!(directory.file_name().unwrap(), live, "{name}");
+        }
+    }
+
     /// Checks what must hold after everything: these programs run, from the release that `current` names, nothing else of
     /// this environment runs, and supervisord would start again from its files.
     #[track_caller]
     pub fn is_well(&self, live: &str, programs: &[&str]) {
-        assert_eq!(self.tree.live().as_deref(), Some(live));
-        let states = self.states();
-        let running: Vec<&String> = states.iter().filter(|(_, state)| *state == "RUNNING").map(|(id, _)| id).collect();
-        assert_eq!(running, programs, "{states:?}\n{}", self.log());
-        for program in programs {
-            assert_eq!(self.works_in(program), live, "{program}");
-        }
+        self.runs(live, programs);
         self.would_start();
     }
 
