@@ -291,6 +291,7 @@ fn context(global: &Global, arguments: &[OsString], key: Option<&str>) -> Result
         identity::assume(&account)?;
         tools = tools.of_user(&account.name, &account.home);
     }
+    config.refuse_unsafe_hooks()?;
     let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let actor = Actor { by, command: typed(arguments), host, clock: Clock::System };
     let wait = match global.wait {

@@ -4,10 +4,13 @@ use crate::directory::{Dir, PathError};
 use crate::layout::RECIPE;
 use crate::recipe::{Fault, Settings, line_naming, merge, parse};
 use std::ffi::OsStr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// Where the host's files are: `<env>.toml` each.
 pub const DIRECTORY: &str = "/etc/releasectl";
+/// Programs that run the file they are given.
+const INTERPRETERS: [&str; 9] = [".", "source", "sh", "bash", "dash", "python", "python3", "perl", "ruby"];
 /// The largest file that is read.
 const LARGEST: u64 = 1 << 20;
 
@@ -102,6 +105,19 @@ impl Config {
 }
 
 impl Config {
+    /// Refuses hooks of the host's whose own file others than root and us could have written. One that is not there is
+    /// told of when it is run.
+    pub fn refuse_unsafe_hooks(&self) -> Result<(), ConfigError> {
+        for file in self.settings.hooks.commands().flat_map(programs_in) {
+            let Ok(file) = std::fs::canonicalize(file) else { continue };
+            let (Some(parent), Some(name)) = (file.parent(), file.file_name()) else { continue };
+            let dir = Dir::open(parent)?;
+            refuse_writable(parent, &dir.own_stat()?, true)?;
+            dir.stat(name)?.map_or(Ok(()), |stat| refuse_writable(&file, &stat, false))?;
+        }
+        Ok(())
+    }
+
     /// What is wrong with the template, or the directory of templates, `name`: told with the file that names it, where the
     /// host wins, and the line.
     pub fn fault_naming(&self, release: &Dir, name: &str, message: String) -> Result<ConfigError, ConfigError> {
@@ -170,6 +186,18 @@ fn read_trusted(path: &Path) -> Result<String, ConfigError> {
     refuse_writable(path, &stat, false)?;
     let bytes = dir.read_file(name, LARGEST)?.ok_or_else(|| ConfigError::Missing(path.to_owned()))?;
     text(bytes).map_err(|fault| ConfigError::Fault { path: path.to_owned(), fault })
+}
+
+/// The files that a shell command runs: absolute paths of what may be executed, or is handed to an interpreter.
+fn programs_in(command: &str) -> Vec<PathBuf> {
+    let words: Vec<&str> = command.split(|c: char| c.is_whitespace() || "'\";|&()`".contains(c)).collect();
+    let runs = |at: usize| {
+        let before = at.checked_sub(1).and_then(|before| Path::new(words[before]).file_name());
+        let handed = before.is_some_and(|name| INTERPRETERS.iter().any(|interpreter| name == *interpreter));
+        let found = std::fs::metadata(words[at]).ok().filter(std::fs::Metadata::is_file);
+        found.is_some_and(|found| handed || found.permissions().mode() & 0o111 != 0)
+    };
+    (0..words.len()).filter(|at| words[*at].starts_with('/') && runs(*at)).map(|at| PathBuf::from(words[at])).collect()
 }
 
 fn text(bytes: Vec<u8>) -> Result<String, Fault> {

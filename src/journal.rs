@@ -14,6 +14,8 @@ use std::path::PathBuf;
 
 /// How much of the end is read at first. Every command checks this much; more is read only if it is needed.
 const WINDOW: u64 = 64 * 1024;
+/// Numbers stay below this: what reads JSON elsewhere may know no larger ones.
+const NUMBERS: u64 = 1 << 53;
 /// A line longer than this is damage.
 const LONGEST_LINE: usize = 64 * 1024;
 
@@ -82,9 +84,9 @@ impl Tail {
     }
 }
 
-/// The record on a line without its end. One that could have no successor was not written by us.
+/// The record on a line without its end. One with a number that none of ours ever has is damage.
 fn record_of(line: &[u8]) -> Option<Record> {
-    unseal::<Record>(line).filter(|record| record.seq < u64::MAX)
+    unseal::<Record>(line).filter(|record| record.seq < NUMBERS)
 }
 
 /// Every record there is, first to last, without keeping them. Returns how many lines were no records.
@@ -168,12 +170,16 @@ impl Journal {
     }
 
     fn append(&mut self, event: Event, at: Timestamp) -> Result<u64> {
+        if self.next >= NUMBERS {
+            let cause = std::io::Error::other("its numbers have come to an end");
+            return Err(PathError::new("append to", &self.path, cause));
+        }
         let record = Record { seq: self.next, at, event };
         let mut line = seal(&record).map_err(|e| PathError::new("write", &self.path, std::io::Error::other(e)))?;
         line.push('\n');
         append_line(&mut self.file, &self.path, self.end, line.as_bytes())?;
         self.end += line.len() as u64;
-        self.next = self.next.saturating_add(1);
+        self.next += 1;
         Ok(record.seq)
     }
 }

@@ -270,6 +270,14 @@ pub struct HooksTable {
     pub timeout: Option<Span>,
 }
 
+impl HooksTable {
+    /// Every command there is.
+    pub fn commands(&self) -> impl Iterator<Item = &str> {
+        let all = [&self.on_start, &self.on_success, &self.on_failure, &self.on_rollback, &self.drain, &self.undrain];
+        all.into_iter().flatten().map(String::as_str)
+    }
+}
+
 /// A duration as it is written in these files: `"60s"`, `"5m"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span(pub Duration);

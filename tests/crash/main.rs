@@ -10,12 +10,14 @@
 mod checker;
 #[path = "../fuzz/checks.rs"]
 mod checks;
+mod clock;
 mod disk;
 mod full;
 mod kill;
 #[path = "../it/lab.rs"]
 #[allow(dead_code, reason = "shared with the target `it`")]
 mod lab;
+mod privilege;
 mod properties;
 #[path = "../it/sandbox.rs"]
 #[allow(dead_code, reason = "shared with the target `it`")]
