@@ -2,11 +2,11 @@
 
 use crate::directory::{Dir, PathError, Result};
 use nix::errno::Errno;
-use nix::sys::stat::{Mode, fchmod};
+use nix::sys::stat::{Mode, fchmod, fstat};
 use nix::unistd::{Gid, Uid, fchown, fsync, syncfs};
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 
 /// Whether a change that was made is also known to be on the disk.
@@ -31,6 +31,19 @@ impl Dir {
             return Err(error);
         }
         self.sync()
+    }
+
+    /// Opens the regular file `name` for reading and writing, made with `mode` if there is none. One that has a second name
+    /// elsewhere is copied first: nothing but what has this name is ever changed.
+    pub fn open_own(&self, name: &str, mode: u32) -> Result<File> {
+        let mut file = self.open_or_create(name, mode)?;
+        if fstat(&file).map_err(self.fail("look at", name))?.st_nlink > 1 {
+            let mut bytes = Vec::new();
+            file.read_to_end(&mut bytes).map_err(self.fail_io("read", name))?;
+            self.write_file(name, &bytes, mode)?;
+            file = self.open_or_create(name, mode)?;
+        }
+        Ok(file)
     }
 
     /// Replaces the content of the existing file `name`, which keeps its mode and owner. Durable as after

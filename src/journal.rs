@@ -125,7 +125,7 @@ impl Journal {
             let aside = set_aside(state, now)?;
             notices.push(format!("the journal was damaged; it was set aside as {aside} and its good lines were kept"));
         }
-        let file = state.open_or_create(JOURNAL, 0o600)?;
+        let file = state.open_own(JOURNAL, 0o600)?;
         let path = state.path().join(JOURNAL);
         let fail = |cause| PathError::new("open", &path, cause);
         let mut end = file.metadata().map_err(fail)?.len();

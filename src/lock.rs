@@ -85,6 +85,8 @@ fn by(holder: Option<&Holder>) -> String {
 #[derive(Debug)]
 pub struct TreeLock {
     file: File,
+    /// Whether the note is in it. A file with a second name elsewhere is locked and not written.
+    noted: bool,
 }
 
 impl TreeLock {
@@ -104,8 +106,11 @@ impl TreeLock {
             let own = fstat(&file).map_err(|e| PathError::new("look at", &path, e))?;
             let named = state.stat(LOCK)?;
             if named.is_some_and(|named| Identity::from(&named) == Identity::from(&own)) {
-                leave_note(&file, holder);
-                return Ok(Self { file });
+                let noted = own.st_nlink == 1;
+                if noted {
+                    leave_note(&file, holder);
+                }
+                return Ok(Self { file, noted });
             }
         }
     }
@@ -114,7 +119,9 @@ impl TreeLock {
 impl Drop for TreeLock {
     fn drop(&mut self) {
         // A note without a holder would only puzzle; failing to clear it harms nobody.
-        let _ = self.file.set_len(0);
+        if self.noted {
+            let _ = self.file.set_len(0);
+        }
     }
 }
 

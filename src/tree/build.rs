@@ -258,7 +258,7 @@ impl Tree {
 
 /// Opens a build's log to write on at its end.
 fn open_log(state: &Dir) -> Result<File> {
-    let log = state.open_or_create(BUILD_LOG, 0o600)?;
+    let log = state.open_own(BUILD_LOG, 0o600)?;
     let end = std::io::Seek::seek(&mut &log, std::io::SeekFrom::End(0));
     end.map_err(|cause| PathError::new("open", state.path().join(BUILD_LOG), cause))?;
     Ok(log)

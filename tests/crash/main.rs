@@ -19,6 +19,7 @@ mod kill;
 mod lab;
 mod privilege;
 mod properties;
+mod races;
 #[path = "../it/sandbox.rs"]
 #[allow(dead_code, reason = "shared with the target `it`")]
 mod sandbox;
