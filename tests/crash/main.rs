@@ -13,6 +13,7 @@ mod checks;
 mod clock;
 mod disk;
 mod full;
+mod hostile;
 mod kill;
 #[path = "../it/lab.rs"]
 #[allow(dead_code, reason = "shared with the target `it`")]

@@ -7,14 +7,14 @@ use crate::lab::as_root_or_left_out;
 use crate::sandbox::{PROGRAM, Sandbox, Started, eventually};
 use crate::trace::{each, full};
 use std::collections::BTreeMap;
-use std::fs::{self, Permissions};
+use std::fs;
 use std::io::Write;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-const NOBODY: u32 = 65534;
+pub const NOBODY: u32 = 65534;
 /// What must never be found inside the tree.
 const SECRET: &str = "precious, and nobody's business";
 /// Calls that name a path.
@@ -69,7 +69,7 @@ remove(sys.argv[1])
 
 /// Whose the tree is, and so whom a root run works as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Owner {
+pub enum Owner {
     /// Root; a part of a release belongs to nobody.
     Root,
     /// Nobody, who owns what is outside too.
@@ -77,8 +77,8 @@ enum Owner {
 }
 
 /// A tree and an attack on it.
-struct Attacked {
-    tree: Sandbox,
+pub struct Attacked {
+    pub tree: Sandbox,
     /// Pairs of names that are exchanged.
     pairs: Vec<PathBuf>,
 }
@@ -86,7 +86,7 @@ struct Attacked {
 impl Attacked {
     /// B is live, A was, C is not needed. In A, B and C, and in the source of D, some directories and files have a twin
     /// beside them that leads outside.
-    fn new(owner: Owner) -> Self {
+    pub fn new(owner: Owner) -> Self {
         let tree = Sandbox::in_memory();
         let outside = tree.beside("outside");
         fs::create_dir_all(outside.join("sub/deep")).unwrap();
@@ -161,7 +161,7 @@ impl Attacked {
     }
 
     /// Everything outside: path → mode, owner, size, time and content.
-    fn outside(&self) -> BTreeMap<PathBuf, String> {
+    pub fn outside(&self) -> BTreeMap<PathBuf, String> {
         let all = walkdir::WalkDir::new(self.tree.beside("outside")).into_iter().map(Result::unwrap);
         let see = |entry: walkdir::DirEntry| {
             let stat = entry.metadata().unwrap();
@@ -175,7 +175,7 @@ impl Attacked {
     }
 
     /// Files of the tree that hold what is outside.
-    fn leaked(&self) -> Vec<PathBuf> {
+    pub fn leaked(&self) -> Vec<PathBuf> {
         let all = walkdir::WalkDir::new(self.tree.root()).into_iter().flatten();
         let files = all.filter(|entry| entry.file_type().is_file()).map(walkdir::DirEntry::into_path);
         files.filter(|path| fs::read(path).is_ok_and(|bytes| bytes.starts_with(SECRET.as_bytes()))).collect()
@@ -280,124 +280,4 @@ fn a_deleter_that_goes_by_paths_is_caught_by_the_same_attack() {
         attacked.outside() != before
     });
     let _ = writeln!(std::io::stderr(), "races: the naive deleter was caught at try {tries}");
-}
-
-/// What may be planted in the place of something of ours.
-const PLANTED: [&str; 7] = ["link", "dangling", "fifo", "hard link", "device", "directory", "socket"];
-
-/// Puts it at `path`, which something of ours may have been at.
-fn put(tree: &Sandbox, kind: &str, path: &Path) {
-    let precious = tree.beside("outside/file");
-    let _ = fs::rename(path, path.with_file_name("was-here"));
-    let run = |program: &str, arguments: &[&str]| {
-        assert!(tree.clean(program).args(arguments).arg(path).output().unwrap().status.success(), "{program} {path:?}");
-    };
-    match kind {
-        "link" if path.with_file_name("was-here").is_dir() => symlink(tree.beside("outside/sub"), path).unwrap(),
-        "link" => symlink(precious, path).unwrap(),
-        "dangling" => symlink(tree.beside("outside/new"), path).unwrap(),
-        "fifo" => run("mkfifo", &[]),
-        "hard link" => fs::hard_link(precious, path).unwrap(),
-        "device" => assert!(tree.clean("mknod").arg(path).args(["c", "1", "5"]).output().unwrap().status.success()),
-        "directory" => fs::create_dir(path).unwrap(),
-        _ => drop(std::os::unix::net::UnixListener::bind(path).unwrap()),
-    }
-    let _ = std::os::unix::fs::lchown(path, Some(NOBODY), Some(NOBODY));
-}
-
-#[test]
-fn p16_whatever_is_planted_in_the_place_of_anything_of_ours_leads_nowhere() {
-    if !as_root_or_left_out("what is planted in a tree") {
-        return;
-    }
-    let places = [
-        "current",
-        ".current.releasectl",
-        "releases",
-        "shared",
-        ".releasectl/lock",
-        ".releasectl/journal.jsonl",
-        ".releasectl/ballast",
-        ".releasectl/trash",
-        ".releasectl/mirror",
-        "releases/C/.releasectl",
-        "releases/C/.releasectl/release.json",
-        "releases/C/.releasectl/.release.json.tmp",
-        "releases/C/.releasectl/build.log",
-        "releases/C/.releasectl/inventory",
-        "releases/C/KEEP_UNTIL__forever",
-        "releases/C/theirs",
-        "releases/D",
-        "RELEASES.txt",
-    ];
-    let all: Vec<_> = places.iter().flat_map(|place| PLANTED.iter().map(move |kind| (*place, *kind))).collect();
-    let step = if full() { 1 } else { 4 };
-    let chosen: Vec<_> = all.iter().skip(std::process::id() as usize % step).step_by(step).collect();
-    let runs = AtomicUsize::new(0);
-    let complaints = each(&chosen, |_, (place, kind)| {
-        let attacked = Attacked::new(Owner::Nobody);
-        let code = attacked.tree.beside("source-D").display().to_string();
-        put(&attacked.tree, kind, &attacked.tree.at(place));
-        let before = attacked.outside();
-        let mut complaints = Vec::new();
-        let verbs: [&[&str]; 8] = [
-            &["init"],
-            &["activate", "C"],
-            &["pin", "C", "--forever"],
-            &["create", &code, "--id", "D"],
-            &["rollback"],
-            &["unpin", "C"],
-            &["remove", "C"],
-            &["clean", "--keep", "0"],
-        ];
-        for verb in verbs {
-            runs.fetch_add(1, Ordering::Relaxed);
-            let mut command = attacked.tree.clean("timeout");
-            command.args(["20", PROGRAM, "--wait=0s", "--root"]).arg(attacked.tree.root()).args(verb);
-            let output = command.output().unwrap();
-            let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            let told = said.lines().filter(|line| line.starts_with("error: ")).count();
-            let fine = match output.status.code() {
-                Some(0) => told == 0,
-                Some(1 | 3 | 6) => told == 1,
-                _ => false,
-            };
-            if !fine || said.contains("panicked") {
-                complaints.push(format!("`{}` ends with {:?}: {said}", verb.join(" "), output.status.code()));
-            }
-        }
-        if attacked.outside() != before {
-            complaints.push(format!("what is outside has changed: {:?}, not {before:?}", attacked.outside()));
-        }
-        if !["hard link"].contains(kind) && attacked.leaked() != Vec::<PathBuf>::new() {
-            complaints.push(format!("what is outside has been copied: {:?}", attacked.leaked()));
-        }
-        complaints.into_iter().map(|complaint| format!("{kind} at {place}: {complaint}")).collect()
-    });
-    let runs = runs.into_inner();
-    let _ = writeln!(
-        std::io::stderr(),
-        "races: {} things planted, {runs} runs seen, {} complaints",
-        chosen.len(),
-        complaints.len()
-    );
-    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
-    assert!(chosen.len() >= places.len() * PLANTED.len() / step);
-}
-
-#[test]
-fn p16_a_tree_below_a_directory_that_all_may_write_to_is_not_worked_on_as_root() {
-    if !as_root_or_left_out("a 0777 parent") {
-        return;
-    }
-    let attacked = Attacked::new(Owner::Nobody);
-    let above = attacked.tree.beside("");
-    fs::set_permissions(&above, Permissions::from_mode(0o777)).unwrap();
-    let before = attacked.outside();
-    // As nobody it works in a place where all may write: whatever is swapped there, it is nobody's rights that are used.
-    attacked.tree.done(&["rollback"]);
-    assert_eq!(attacked.outside(), before);
-    let roots = Attacked::new(Owner::Root);
-    fs::set_permissions(roots.tree.beside(""), Permissions::from_mode(0o777)).unwrap();
-    assert!(roots.tree.refused(&["rollback"]).contains("chmod go-w"));
 }
