@@ -20,9 +20,11 @@ impl Timestamp {
         DateTime::from_timestamp(seconds, 0).and_then(Self::within_reach)
     }
 
-    /// RFC 3339 has four digits for a year: what it cannot say could not be read back.
+    /// Cut to whole seconds, leap seconds included. RFC 3339 has four digits for a year: what it cannot say could not be
+    /// read back.
     fn within_reach(moment: DateTime<Utc>) -> Option<Self> {
-        (0..=9999).contains(&moment.year()).then_some(Self(moment))
+        let whole = DateTime::from_timestamp(moment.timestamp(), 0)?;
+        (0..=9999).contains(&whole.year()).then_some(Self(whole))
     }
 
     /// Seconds since 1970.
@@ -143,6 +145,9 @@ mod tests {
         assert_eq!(moment.second(), "2026-11-22_23.40.17");
         assert_eq!(Timestamp::parse("2026-11-23T01:40:17+02:00"), Some(moment));
         assert_eq!(Timestamp::parse("2026-11-22_23.40").map(Timestamp::minute).as_deref(), Some("2026-11-22_23.40"));
+        assert_eq!(Timestamp::parse("2026-11-22T23:40:17.999Z"), Some(moment));
+        let leap = Timestamp::parse("2016-12-31T23:59:60.5Z").unwrap();
+        assert_eq!(Timestamp::parse(&leap.to_string()), Some(leap));
         assert_eq!(Timestamp::parse("2026-02-30"), None);
         assert_eq!(Timestamp::parse(""), None);
         for beyond in ["-0001-01-01_00.00", "+10000-01-01_00.00", "0000-01-01T00:00:00+01:00"] {

@@ -24,6 +24,7 @@ mod races;
 #[path = "../it/sandbox.rs"]
 #[allow(dead_code, reason = "shared with the target `it`")]
 mod sandbox;
+mod soak;
 mod states;
 mod trace;
 mod two_at_once;
