@@ -6,7 +6,7 @@ use crate::disk::{Kind, alone, fill_blocks, fill_inodes, may_mount, mount, tmpfs
 use crate::lab::as_root_or_left_out;
 use crate::sandbox::{Answer, Sandbox};
 use crate::states::{Start, State};
-use crate::trace::{each, full};
+use crate::trace::{each_outside, full};
 use std::fs;
 use std::io::Write;
 
@@ -136,7 +136,7 @@ fn p15_on_a_btrfs_without_another_block_a_rollback_and_a_clean_work() {
 /// A tmpfs with each of these limits, from too little for anything to enough for all.
 fn swept(part: &str, limits: &[String], enough: &str, floor: usize) {
     let refused = std::sync::atomic::AtomicUsize::new(0);
-    let complaints = each(limits, |_, limit| {
+    let complaints = each_outside(limits, |_, limit| {
         let tree = Sandbox::new();
         let found = alone(|| {
             tmpfs(&tree, limit);
@@ -158,10 +158,10 @@ fn p15_a_tmpfs_of_any_size() {
         return;
     }
     // Pages. With the ballast everything that is done here fits into 340 of them.
-    let step = if full() { 1 } else { 9 };
+    let step = if full() { 1 } else { 12 };
     let begin = 1 + std::process::id() % step;
     let sizes: Vec<String> = (begin..350).step_by(step as usize).map(|pages| format!("size={}k", 4 * pages)).collect();
-    swept("tmpfs, size", &sizes, "size=20m", 35);
+    swept("tmpfs, size", &sizes, "size=20m", 28);
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn p15_a_file_that_may_not_grow_by_another_byte_of_a_journal_line() {
     let begin = before + u64::from(std::process::id()) % step;
     let limits: Vec<u64> = (begin..=after + 1).step_by(step as usize).collect();
     let outcomes = std::sync::Mutex::new(std::collections::BTreeMap::<i32, usize>::new());
-    let complaints = each(&limits, |_, limit| {
+    let complaints = each_outside(&limits, |_, limit| {
         let tree = start.copy();
         let mut checker = Checker::new(&tree);
         let mut command = tree.clean("prlimit");

@@ -5,7 +5,7 @@
 
 use crate::lab::as_root_or_left_out;
 use crate::sandbox::{PROGRAM, Sandbox, Started, eventually};
-use crate::trace::{each, full};
+use crate::trace::{each_outside, full};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
@@ -233,7 +233,7 @@ fn attacked_everywhere(owner: Owner) {
     ];
     let all: Vec<_> = verbs.iter().flat_map(|verb| CALLS.iter().map(move |call| (*verb, *call))).collect();
     let exchanged = AtomicUsize::new(0);
-    let complaints = each(&all, |_, ((name, verb), call)| {
+    let complaints = each_outside(&all, |_, ((name, verb), call)| {
         let attacked = Attacked::new(owner);
         let code = attacked.tree.beside("source-D").display().to_string();
         let verb: Vec<&str> = verb.iter().map(|word| if *word == "CODE" { code.as_str() } else { word }).collect();

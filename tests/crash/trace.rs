@@ -213,12 +213,25 @@ pub fn sample(points: &[Point], stride: usize) -> Vec<Point> {
 /// Does `act` for each of `all` on as many threads as there are processors, each in a room of its own. Returns what it
 /// complained of.
 pub fn each<T: Sync>(all: &[T], act: impl Fn(usize, &T) -> Vec<String> + Sync) -> Vec<String> {
+    share_out(all, || Some(Room::enter()), act)
+}
+
+/// The same in no room: for what makes namespaces of its own, or signals what it starts by its number.
+pub fn each_outside<T: Sync>(all: &[T], act: impl Fn(usize, &T) -> Vec<String> + Sync) -> Vec<String> {
+    share_out(all, || None, act)
+}
+
+fn share_out<T: Sync>(
+    all: &[T],
+    enter: impl Fn() -> Option<Room> + Sync,
+    act: impl Fn(usize, &T) -> Vec<String> + Sync,
+) -> Vec<String> {
     let (next, complaints) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                let _room = Room::enter();
+                let _room = enter();
                 while let (at, Some(one)) = take(all, &next) {
                     let found = act(at, one);
                     complaints.lock().unwrap().extend(found);

@@ -5,7 +5,7 @@
 use crate::checker::Checker;
 use crate::sandbox::{Answer, PROGRAM, Sandbox, Started};
 use crate::states::{Start, State};
-use crate::trace::{Point, calls, each, full, points, sample};
+use crate::trace::{Point, calls, each_outside, full, points, sample};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
@@ -198,7 +198,7 @@ fn pairs_with(first: usize) {
         meetings.extend(chosen.into_iter().map(|point| (*other, second.clone(), point, allowed.clone())));
     }
     let stops = AtomicUsize::new(0);
-    let complaints = each(&meetings, |_, (other, second, point, allowed)| {
+    let complaints = each_outside(&meetings, |_, (other, second, point, allowed)| {
         let found = met(&start, (&own, second), point, allowed, &stops);
         found.into_iter().map(|complaint| format!("{name} before {} and {other}: {complaint}", point.does)).collect()
     });
