@@ -97,8 +97,16 @@ impl Dir {
         Ok(Self { fd, path: self.path.join(name.as_ref()) })
     }
 
-    /// Opens a directory below this one, a component at a time, so that none of them is followed if it is a link.
+    /// Opens a directory below this one; no component is followed if it is a link. Where the kernel cannot do that in one
+    /// call (before 5.6), or has an answer that does not name the component, it is done for one after the other.
     pub fn open_below(&self, relative: &Path) -> Result<Self> {
+        let plain = |part| matches!(part, Component::Normal(_));
+        if relative.components().all(plain) && relative.components().nth(1).is_some() {
+            let how = OpenHow::new().flags(DIRECTORY).resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
+            if let Ok(fd) = openat2(self, relative, how) {
+                return Ok(Self { fd, path: self.path.join(relative) });
+            }
+        }
         let mut at = self.duplicate()?;
         for part in relative.components() {
             match part {
@@ -244,14 +252,6 @@ impl Dir {
     /// The same without opening it.
     pub fn add_dir(&self, name: impl AsRef<OsStr>, mode: u32) -> Result<()> {
         mkdirat(self, name.as_ref(), Mode::from_bits_truncate(mode)).map_err(self.fail("create", &name))
-    }
-
-    /// Makes the directory at `path` below this one if it is not there; its parent is. It gets exactly this mode. No link
-    /// is followed.
-    pub fn ensure_exactly(&self, path: &Path, mode: u32) -> Result<()> {
-        let parent = self.open_below(path.parent().unwrap_or(Path::new("")))?;
-        let dir = parent.ensure_dir(path.file_name().unwrap_or_default(), mode)?;
-        if dir.own_stat()?.st_mode & 0o7777 == mode { Ok(()) } else { dir.set_mode(mode) }
     }
 
     /// Opens the directory `name`, made if it is not there.

@@ -234,8 +234,13 @@ impl Program {
 
     /// The same for a text.
     pub fn input_text(self, text: &str) -> io::Result<Self> {
+        self.input_bytes(text.as_bytes())
+    }
+
+    /// The same for bytes.
+    pub fn input_bytes(self, bytes: &[u8]) -> io::Result<Self> {
         let mut file = memfd("stdin")?;
-        file.write_all(text.as_bytes())?;
+        file.write_all(bytes)?;
         file.rewind()?;
         Ok(self.input(file))
     }

@@ -1,19 +1,19 @@
 //! A commit in a release: its files straight from the repository's objects or from an earlier release; by `git archive`
 //! where git changes what it checks out. Both give the same tree.
 
-use super::contents::Contents;
+use super::contents::{Contents, Folder};
 use super::git::{Commit, fetch};
 use super::mirror::Mirror;
-use super::objects::{self, Looks, Made};
-use super::{Result, Site, SourceError, attributes, reuse, tar};
-use crate::directory::{Dir, PathError};
+use super::objects::{self, Looks, Made, Order};
+use super::reuse::{self, Laid};
+use super::{Result, Site, SourceError, attributes, tar};
+use crate::directory::Dir;
 use crate::recipe::Link;
 use crate::tools::ToolError;
-use crate::tree::{Item, Listing, Seen};
-use nix::errno::Errno;
+use crate::tree::{Item, Listing};
 use std::ffi::OsString;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How deep submodules may be nested.
@@ -105,15 +105,10 @@ impl CheckOut<'_> {
         let umask = tar::masked();
         let masked = if site.link == Link::Hardlink { umask | WRITE } else { umask };
         let looks = Looks { time, masked, masked_dirs: umask };
-        make_folders(contents, spot.into, looks)?;
-        let (mut made, left) = match site.earlier {
-            Some(earlier) => reuse::reuse(earlier, contents, (spot.into, spot.prefix), (site.link, looks), &tell)?,
-            None => (Made::new(), contents.places()),
-        };
-        if !left.is_empty() {
-            made.extend(objects::write(mirror, contents, &left, spot.into, looks, &tell)?);
-        }
-        listing(contents, made, spot)
+        let order = Order { contents, into: spot.into, prefix: spot.prefix, how: site.link, looks, tell: &tell };
+        let (laid, left) = reuse::lay_out(&order, site.earlier)?;
+        let written = if left.is_empty() { Made::new() } else { objects::write(mirror, &order, &left)? };
+        Ok(listing(contents, laid, written, spot.prefix))
     }
 
     fn archive(&self, commit: &Commit, mirror: &Mirror<'_>, into: &Dir) -> Result<()> {
@@ -148,40 +143,24 @@ fn commit_time(text: &[u8]) -> Option<i64> {
     std::str::from_utf8(after).ok()?.split_ascii_whitespace().next()?.parse().ok().filter(|time| *time >= 0)
 }
 
-fn make_folders(contents: &Contents, into: &Dir, looks: Looks) -> Result<()> {
-    let mode = looks.of_dirs();
-    std::thread::scope(|scope| {
-        let make = || {
-            crate::walk::with_exact_modes();
-            contents.folders[1..].iter().try_for_each(|folder| {
-                into.ensure_exactly(&folder.path, mode).map_err(|error| tar::taken(&folder.path, error))
-            })
-        };
-        let broken = || Err(PathError::new("write", into.path(), io::Error::other("a writer has died")).into());
-        scope.spawn(make).join().unwrap_or_else(|_| broken())
-    })
-}
-
-/// What has been made, by directory; the directories as they are now that they are full.
-fn listing(contents: &Contents, made: Made, spot: &Spot<'_>) -> Result<Listing> {
-    let path =
-        |folder: &Path| if folder.as_os_str().is_empty() { spot.prefix.to_owned() } else { spot.prefix.join(folder) };
-    let mut listing: Listing = contents.folders.iter().map(|folder| (path(&folder.path), Vec::new())).collect();
-    for (folder, item) in made {
-        listing[folder].1.push(item);
-    }
-    let numbers: std::collections::HashMap<&Path, usize> =
-        contents.folders.iter().enumerate().map(|(number, folder)| (folder.path.as_path(), number)).collect();
-    for folder in &contents.folders[1..] {
-        let stat = spot.into.stat(&folder.path)?;
-        let stat = stat.ok_or_else(|| PathError::new("look at", spot.into.path().join(&folder.path), Errno::ENOENT))?;
-        let above: PathBuf = folder.path.parent().unwrap_or(Path::new("")).to_owned();
-        let name = folder.path.file_name().unwrap_or_default().to_owned();
-        if let Some(above) = numbers.get(above.as_path()) {
-            listing[*above].1.push(Item { name, seen: Seen::from(&stat), target: OsString::new(), blob: None });
+/// What is there now, by directory.
+fn listing(contents: &Contents, laid: Vec<Laid>, written: Made, prefix: &Path) -> Listing {
+    let path = |folder: &Folder| {
+        if folder.path.as_os_str().is_empty() { prefix.to_owned() } else { prefix.join(&folder.path) }
+    };
+    let mut listing: Listing = contents.folders.iter().map(|folder| (path(folder), Vec::new())).collect();
+    for Laid { number, items, own, .. } in laid {
+        listing[number].1.extend(items);
+        let folder = &contents.folders[number];
+        if let Some(name) = folder.path.file_name() {
+            let item = Item { name: name.to_owned(), seen: own, target: OsString::new(), blob: None };
+            listing[folder.above].1.push(item);
         }
     }
-    Ok(listing)
+    for (number, item) in written {
+        listing[number].1.push(item);
+    }
+    listing
 }
 
 #[cfg(test)]

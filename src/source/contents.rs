@@ -31,6 +31,10 @@ pub(super) struct File {
 #[derive(Debug, Default)]
 pub(super) struct Folder {
     pub(super) path: PathBuf,
+    /// The number of the one it is in.
+    pub(super) above: usize,
+    /// The names of those in it.
+    pub(super) below: Vec<OsString>,
     pub(super) files: Vec<File>,
 }
 
@@ -47,12 +51,15 @@ impl Contents {
         let mut contents = Self { folders: vec![Folder::default()] };
         let mut by_path: HashMap<&[u8], usize> = HashMap::from([(&b""[..], 0)]);
         for line in listed.split(|byte| *byte == 0).filter(|line| !line.is_empty()) {
-            let Some((mode, hash, path)) = fields(line) else { return Ok(None) };
+            let fields = fields(line).filter(|(_, _, path)| !path.is_empty());
+            let Some((mode, hash, path)) = fields else { return Ok(None) };
             let (above, name) = path
                 .iter()
                 .rposition(|byte| *byte == b'/')
                 .map_or((&b""[..], path), |at| (&path[..at], &path[at + 1..]));
-            let Some(above) = by_path.get(above).copied().filter(|_| is_plain(name, mode)) else { return Ok(None) };
+            let Some(above) = by_path.get(above).copied().filter(|_| path[0] != b'/' && is_plain(name, mode)) else {
+                return Ok(None);
+            };
             if above == 0 && name == STATE.as_bytes() {
                 let why = "that name is releasectl's own".to_owned();
                 return Err(SourceError::Member { member: STATE.to_owned(), why });
@@ -63,7 +70,8 @@ impl Contents {
                         return Ok(None);
                     }
                     let path = Path::new(OsStr::from_bytes(path)).to_owned();
-                    contents.folders.push(Folder { path, files: Vec::new() });
+                    contents.folders.push(Folder { path, above, ..Folder::default() });
+                    contents.folders[above].below.push(OsStr::from_bytes(name).to_owned());
                     continue;
                 }
                 0o120_000 => Kind::Link,
@@ -77,10 +85,9 @@ impl Contents {
         Ok(Some(contents))
     }
 
-    /// Every file.
-    pub(super) fn places(&self) -> Vec<(usize, usize)> {
-        let folders = self.folders.iter().enumerate();
-        folders.flat_map(|(number, folder)| (0..folder.files.len()).map(move |file| (number, file))).collect()
+    /// The folders' numbers by their paths.
+    pub(super) fn numbers(&self) -> HashMap<&OsStr, usize> {
+        self.folders.iter().enumerate().map(|(number, folder)| (folder.path.as_os_str(), number)).collect()
     }
 
     /// Every file with this name.
@@ -129,7 +136,7 @@ mod tests {
 
     #[test]
     fn p17_what_only_git_can_judge_is_left_to_it() {
-        for name in ["..", ".", ".git", ".GIT", ".git ", ".git.", ".git::$DATA", "git~1", "GIT~1", ""] {
+        for name in ["..", ".", ".git", ".GIT", ".git ", ".git.", ".git::$DATA", "git~1", "GIT~1", "/x"] {
             assert!(parsed(&[&format!("100644 blob #\t{name}")]).unwrap().is_none(), "{name:?}");
         }
         for name in [".gitignore", ".gitmodules", ".github", "gitk", ".gi", "...", "a b"] {

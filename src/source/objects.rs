@@ -4,13 +4,15 @@ use super::contents::{Contents, File, Kind};
 use super::mirror::Mirror;
 use super::{Result, SourceError};
 use crate::directory::{Dir, PathError};
+use crate::recipe::Link;
 use crate::tools::{Streaming, ToolError};
 use crate::transfer::{Look, finish};
-use crate::tree::{Blob, Item, Seen};
+use crate::tree::{Blob, Item, Seen, write_blob};
 use crate::walk::{with_exact_modes, workers};
 use std::ffi::{OsStr, OsString};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
 
 /// What is read of git's output at once.
 const BUFFER: usize = 256 * 1024;
@@ -51,32 +53,38 @@ pub(super) type Place = (usize, usize);
 /// Files that are made, each with the number of its folder.
 pub(super) type Made = Vec<(usize, Item)>;
 
-/// Writes the files at `places` into the directory `into`, where their directories are and they are not. `tell` hears of
-/// each one. Not durable on return.
-pub(super) fn write(
-    mirror: &Mirror<'_>,
-    contents: &Contents,
-    places: &[Place],
-    into: &Dir,
-    looks: Looks,
-    tell: &(dyn Fn() + Sync),
-) -> Result<Made> {
+/// What is to be made where.
+pub(super) struct Order<'a> {
+    pub(super) contents: &'a Contents,
+    /// The directory it is made in.
+    pub(super) into: &'a Dir,
+    /// The path of that directory in the release.
+    pub(super) prefix: &'a Path,
+    /// How files come from an earlier release.
+    pub(super) how: Link,
+    pub(super) looks: Looks,
+    /// Hears of each file.
+    pub(super) tell: &'a (dyn Fn() + Sync),
+}
+
+/// Writes the files at `places`, whose directories are there and which are not. Not durable on return.
+pub(super) fn write(mirror: &Mirror<'_>, order: &Order<'_>, places: &[Place]) -> Result<Made> {
     let writers = if places.len() < WORTH_TWO { 1 } else { workers() };
     let share = places.len().div_ceil(writers).max(1);
-    let parts = places.chunks(share).map(|places| Ok((places, read(mirror, contents, places)?)));
+    let parts = places.chunks(share).map(|places| Ok((places, read(mirror, order.contents, places)?)));
     let parts: Vec<_> = parts.collect::<Result<_>>()?;
     std::thread::scope(|scope| {
         let start = |(places, git)| {
             scope.spawn(move || {
                 with_exact_modes();
-                Writer { contents, into, looks, tell, folder: None }.run(git, places)
+                Writer { order, folder: None }.run(git, places)
             })
         };
         let running: Vec<_> = parts.into_iter().map(start).collect();
         let mut made = Made::with_capacity(places.len());
         let mut outcome = Ok(());
         for writer in running {
-            match writer.join().unwrap_or_else(|_| Err(broken(into))) {
+            match writer.join().unwrap_or_else(|_| Err(broken(order.into))) {
                 Ok(part) => made.extend(part),
                 Err(error) => outcome = outcome.and(Err(error)),
             }
@@ -87,24 +95,21 @@ pub(super) fn write(
 
 /// A git that prints the objects of these files one after the other.
 fn read(mirror: &Mirror<'_>, contents: &Contents, places: &[Place]) -> Result<Streaming> {
-    print(mirror, places.iter().map(|(folder, file)| &contents.folders[*folder].files[*file].blob))
-}
-
-/// A git that prints these objects.
-fn print<'b>(mirror: &Mirror<'_>, blobs: impl Iterator<Item = &'b Blob>) -> Result<Streaming> {
-    let mut list = String::new();
-    for blob in blobs {
-        list.extend(blob.iter().map(|byte| format!("{byte:02x}")));
-        list.push('\n');
-    }
+    let mut list = Vec::with_capacity(places.len() * 41);
+    places.iter().for_each(|(folder, file)| add(&mut list, &contents.folders[*folder].files[*file].blob));
     start(mirror, &list)
 }
 
-fn start(mirror: &Mirror<'_>, list: &str) -> Result<Streaming> {
+/// A git that prints the objects of a list, one on each line.
+fn start(mirror: &Mirror<'_>, list: &[u8]) -> Result<Streaming> {
     let program = mirror.git(FRUGAL).args(["cat-file", "--batch", "--buffer"]);
-    let program =
-        program.input_text(list).map_err(|cause| PathError::new("list objects of", mirror.dir().path(), cause))?;
-    Ok(program.stream()?)
+    let program = program.input_bytes(list);
+    Ok(program.map_err(|cause| PathError::new("list objects of", mirror.dir().path(), cause))?.stream()?)
+}
+
+fn add(list: &mut Vec<u8>, blob: &Blob) {
+    write_blob(blob, list);
+    list.push(b'\n');
 }
 
 /// The commit `hash` and these blobs, which must be short.
@@ -114,15 +119,12 @@ pub(super) fn read_short<'b>(
     blobs: impl Iterator<Item = &'b File>,
     longest: u64,
 ) -> Result<Vec<Vec<u8>>> {
-    let mut list = format!("{hash}\n");
-    for file in blobs {
-        list.extend(file.blob.iter().map(|byte| format!("{byte:02x}")));
-        list.push('\n');
-    }
+    let mut list = format!("{hash}\n").into_bytes();
+    blobs.for_each(|file| add(&mut list, &file.blob));
     let mut git = start(mirror, &list)?;
     let mut reader = BufReader::new(&mut git.output);
     let mut texts = Vec::new();
-    let outcome = list.lines().try_for_each(|_| {
+    let outcome = list.split_inclusive(|byte| *byte == b'\n').try_for_each(|_| {
         let size = header(&mut reader)?;
         let mut text = Vec::new();
         (&mut reader).take(size.min(longest)).read_to_end(&mut text)?;
@@ -137,10 +139,7 @@ pub(super) fn read_short<'b>(
 
 /// One of the writers.
 struct Writer<'a> {
-    contents: &'a Contents,
-    into: &'a Dir,
-    looks: Looks,
-    tell: &'a (dyn Fn() + Sync),
+    order: &'a Order<'a>,
     folder: Option<(usize, Dir)>,
 }
 
@@ -157,7 +156,7 @@ impl Writer<'_> {
                     break;
                 }
             }
-            (self.tell)();
+            (self.order.tell)();
         }
         drop(reader);
         // git's own words explain a broken repository better; what went wrong here is told as it is.
@@ -169,12 +168,12 @@ impl Writer<'_> {
     }
 
     fn one(&mut self, from: &mut impl BufRead, (folder, file): Place) -> Result<Item> {
-        let (contents, looks) = (self.contents, self.looks);
-        let at = &contents.folders[folder];
+        let looks = self.order.looks;
+        let at = &self.order.contents.folders[folder];
         let File { name, kind, blob } = &at.files[file];
         let dir = match self.folder.take() {
             Some((open, dir)) if open == folder => dir,
-            _ => self.into.open_below(&at.path)?,
+            _ => self.order.into.open_below(&at.path)?,
         };
         let dir = &self.folder.insert((folder, dir)).1;
         let lost = |cause| PathError::new("read what belongs to", dir.path().join(name), cause);

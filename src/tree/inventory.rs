@@ -4,18 +4,20 @@
 
 mod listing;
 
-pub use listing::{Blob, Item, Line, Lines, Listing, Seen, is_code, parse_blob};
+pub use listing::{Blob, Item, Line, Lines, Listing, Seen, is_code, parse_blob, write_blob};
 
 use crate::directory::{Dir, PathError, Result};
 use crate::layout::{INVENTORY, STATE};
 use listing::{in_order, look, parse, write_line};
 use serde::Serialize;
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 /// The largest inventory that is read: some ten million files.
 const LARGEST: u64 = 1 << 30;
+/// How much of it is written at once.
+const BUFFER: usize = 128 * 1024;
 
 /// What a release holds in all.
 #[derive(Clone, Copy, Debug, Default)]
@@ -75,14 +77,20 @@ pub(super) fn write(dir: &Dir, state: &Dir) -> Result<Total> {
 pub(super) fn write_listing(state: &Dir, listing: Listing) -> Result<Total> {
     state.unlink(INVENTORY)?;
     let fail = |cause| PathError::new("write", state.path().join(INVENTORY), cause);
-    let mut out = BufWriter::with_capacity(1 << 16, state.create_file(INVENTORY, 0o600)?);
+    let (mut file, mut text) = (state.create_file(INVENTORY, 0o600)?, Vec::with_capacity(2 * BUFFER));
     let mut total = Total::default();
     let written = in_order(listing, |path, item| {
         total.entries += 1;
         total.bytes += item.seen.disk;
-        write_line(&mut out, path, item)
+        write_line(&mut text, path, item);
+        if text.len() < BUFFER {
+            return Ok(());
+        }
+        file.write_all(&text)?;
+        text.clear();
+        Ok(())
     });
-    written.and_then(|()| out.flush()).map_err(fail)?;
+    written.and_then(|()| file.write_all(&text)).map_err(fail)?;
     Ok(total)
 }
 
@@ -93,7 +101,10 @@ pub(super) fn renew(dir: &Dir, state: &Dir) -> Result<()> {
     let Some(lines) = before.lines() else { return Ok(()) };
     let mut renewed = Vec::with_capacity(before.0.len());
     let written = in_order(look(dir, &lines)?, |path, item| {
-        if lines.contains_key(path.as_os_str().as_bytes()) { write_line(&mut renewed, path, item) } else { Ok(()) }
+        if lines.contains_key(path.as_os_str().as_bytes()) {
+            write_line(&mut renewed, path, item);
+        }
+        Ok(())
     });
     written.map_err(|cause| PathError::new("write", state.path().join(INVENTORY), cause))?;
     if renewed == before.0 { Ok(()) } else { state.write_file(INVENTORY, &renewed, 0o600) }

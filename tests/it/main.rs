@@ -34,6 +34,7 @@ mod init;
 mod journal;
 mod json;
 mod lab;
+mod linked_source;
 mod locks;
 mod manual;
 mod odd_states;

@@ -7,7 +7,7 @@ use crate::walk::{Visit, walk};
 use nix::sys::stat::{FileStat, SFlag};
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -124,35 +124,40 @@ pub(super) fn in_order(mut listing: Listing, mut see: impl FnMut(&Path, &Item) -
     for (_, items) in &mut listing {
         items.sort_unstable_by(|a, b| b.name.cmp(&a.name));
     }
-    let mut directories: HashMap<PathBuf, Vec<Item>> = listing.into_iter().collect();
-    let mut open = vec![(PathBuf::new(), directories.remove(Path::new("")).unwrap_or_default())];
-    while let Some((above, items)) = open.last_mut() {
+    let directories = listing.into_iter().map(|(path, items)| (path.into_os_string(), items));
+    let mut directories: HashMap<OsString, Vec<Item>> = directories.collect();
+    let mut open: Vec<Vec<Item>> = directories.remove(OsStr::new("")).into_iter().collect();
+    let mut path = PathBuf::new();
+    while let Some(items) = open.last_mut() {
         let Some(item) = items.pop() else {
             open.pop();
+            path.pop();
             continue;
         };
-        let path = above.join(&item.name);
+        path.push(&item.name);
         see(&path, &item)?;
-        if let Some(below) = directories.remove(&path) {
-            open.push((path, below));
+        match item.seen.is_dir().then(|| directories.remove(path.as_os_str())).flatten() {
+            Some(below) => open.push(below),
+            None => drop(path.pop()),
         }
     }
     Ok(())
 }
 
-/// Writes one line: what it is, path, target, and for what came from git the blob and the file it is in.
-pub(super) fn write_line(out: &mut impl Write, path: &Path, item: &Item) -> io::Result<()> {
-    out.write_all(item.seen.describe().as_bytes())?;
+/// Appends one line: what it is, path, target, and for what came from git the blob and the file it is in.
+pub(super) fn write_line(out: &mut Vec<u8>, path: &Path, item: &Item) {
+    out.extend_from_slice(item.seen.describe().as_bytes());
     for text in [path.as_os_str(), &item.target] {
-        out.write_all(b"\0")?;
-        out.write_all(text.as_bytes())?;
+        out.push(0);
+        out.extend_from_slice(text.as_bytes());
     }
-    out.write_all(b"\0")?;
-    if let Some(blob) = item.blob {
-        blob.iter().try_for_each(|byte| write!(out, "{byte:02x}"))?;
-        write!(out, " {}", item.seen.identify())?;
+    out.push(0);
+    if let Some(blob) = &item.blob {
+        write_blob(blob, out);
+        out.push(b' ');
+        out.extend_from_slice(item.seen.identify().as_bytes());
     }
-    out.write_all(b"\n")
+    out.push(b'\n');
 }
 
 /// What an inventory says of one entry.
@@ -191,15 +196,19 @@ impl Line<'_> {
 
 /// Reads forty hexadecimal digits.
 pub fn parse_blob(text: &str) -> Option<Blob> {
-    let bytes = text.as_bytes();
+    let digit = |byte: u8| (byte as char).to_digit(16);
+    let digits: &[u8; 40] = text.as_bytes().try_into().ok()?;
     let mut blob = Blob::default();
-    if bytes.len() != 2 * blob.len() || !bytes.iter().all(u8::is_ascii_hexdigit) {
-        return None;
-    }
-    for (byte, digits) in blob.iter_mut().zip(text.as_bytes().chunks(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+    for (byte, pair) in blob.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = u8::try_from(digit(pair[0])? << 4 | digit(pair[1])?).ok()?;
     }
     Some(blob)
+}
+
+/// Appends forty hexadecimal digits.
+pub fn write_blob(blob: &Blob, out: &mut Vec<u8>) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    out.extend(blob.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]));
 }
 
 /// Reads a whole inventory; `None` if it is none.
