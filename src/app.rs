@@ -8,7 +8,7 @@ use crate::commands::create::{Create, Resume};
 use crate::commands::deploy::Deployed;
 use crate::commands::hotfix::Change;
 use crate::commands::supervisor::Verb;
-use crate::commands::{self, Context, Outcome};
+use crate::commands::{self, Context, Outcome, Target};
 use crate::config::{Config, Wanted};
 use crate::error::{self, Error, Result};
 use crate::exit::Exit;
@@ -89,7 +89,8 @@ fn perform(cli: &Cli, arguments: &[OsString], key: Option<&str>) -> Exit {
     }
     let (context, outcome) = match context(&cli.global, arguments, key) {
         Ok(context) => {
-            let outcome = refuse_reentry(&context, &cli.command).and_then(|()| dispatch(&context, &cli.command));
+            let allowed = refuse_reentry(&context, &cli.command).and_then(|()| refuse_two_answers(cli));
+            let outcome = allowed.and_then(|()| dispatch(&context, &cli.command));
             (Some(context), outcome)
         }
         Err(error) => (None, Err(error)),
@@ -108,6 +109,14 @@ fn refuse_reentry(context: &Context, command: &Command) -> Result<()> {
     }
     let message = format!("`{}` cannot be run from a step or hook of `{operation}` on the same tree", command.name());
     Err(Error::refused(message).hint("let the recipe say what is to be done, or run it afterwards"))
+}
+
+/// A tar and a document do not fit into one standard output.
+fn refuse_two_answers(cli: &Cli) -> Result<()> {
+    if cli.global.json && matches!(cli.command, Command::Export { .. }) {
+        return Err(Error::new(error::Kind::Usage, "export writes a tar, not a document").hint("leave out --json"));
+    }
+    Ok(())
 }
 
 /// Prints the outcome or the error.
@@ -199,8 +208,7 @@ fn dispatch(context: &Context, command: &Command) -> Result<Outcome> {
             commands::rollback::run(context, &commands::rollback::Rollback { to, expected, dry_run, no_restart })
         }
         Command::Clean { keep, keep_for, min_free, dry_run } => {
-            let (keep, keep_for, dry_run) = (*keep, *keep_for, *dry_run);
-            let min_free = min_free.map(|size| size.0);
+            let (keep, keep_for, min_free, dry_run) = (*keep, *keep_for, min_free.map(|size| size.0), *dry_run);
             commands::clean::run(context, &commands::clean::Clean { keep, keep_for, min_free, dry_run })
         }
         Command::List => commands::list::run(context),
@@ -226,12 +234,19 @@ fn dispatch(context: &Context, command: &Command) -> Result<Outcome> {
         Command::Supervisor { verb } => supervisor(context, verb),
         Command::Hotfix { r#ref, patch, reverse } => hotfix(context, r#ref.as_ref(), patch.as_ref(), *reverse),
         Command::Verify { release } => commands::verify::run(context, release),
+        Command::Export { release } => export(context, release),
         Command::Deactivate { yes } => commands::deactivate::run(context, *yes),
         Command::Doctor => commands::doctor::run(context),
         Command::Gate { .. } | Command::Completions { .. } => {
             Err(Error::new(error::Kind::Usage, format!("{} needs no tree", command.name())))
         }
     }
+}
+
+fn export(context: &Context, release: &Target) -> Result<Outcome> {
+    let out = io::stdout();
+    let terminal = out.is_terminal();
+    commands::export::run(context, release, &mut out.lock(), terminal)
 }
 
 fn supervisor(context: &Context, verb: &SupervisorVerb) -> Result<Outcome> {

@@ -304,6 +304,12 @@ pub enum Command {
         #[arg(default_value = "current")]
         release: Target,
     },
+    /// Write a release to standard output, as a tar that `create -` on another host takes
+    Export {
+        /// Which
+        #[arg(default_value = "current")]
+        release: Target,
+    },
     /// Remove current
     Deactivate {
         /// Really

@@ -3,6 +3,7 @@
 
 pub mod activate;
 pub mod activation;
+mod arrival;
 pub mod assemble;
 mod bring_up;
 pub mod clean;
@@ -12,6 +13,7 @@ pub mod deploy;
 pub mod describe;
 pub mod doctor;
 pub mod exec;
+pub mod export;
 pub mod history;
 mod hooks;
 pub mod hotfix;
@@ -235,6 +237,8 @@ pub enum Outcome {
     History(history::History),
     /// `log`
     Log(log::Log),
+    /// `export`
+    Export(export::Exported),
     /// `path`
     Path(path::Located),
     /// `ps`

@@ -11,6 +11,8 @@ pub enum Made {
     Built,
     /// Linked from an earlier release.
     Linked,
+    /// Brought from another host with its release.
+    Imported,
 }
 
 /// What installed the packages.

@@ -203,6 +203,9 @@ impl From<SourceError> for Error {
                 Self::refused(message).hint("name a URL, a repository, a directory outside the tree, a tar file or -")
             }
             SourceError::NoRef { .. } => Self::refused(message).hint("`git ls-remote` shows what it has"),
+            SourceError::Unfit { .. } => {
+                Self::new(Kind::Failed, message).hint("let the build make it so that it lies within the release")
+            }
             SourceError::Member { .. } | SourceError::NoTar { .. } => {
                 Self::new(Kind::Failed, message).hint("nothing outside the release was written")
             }

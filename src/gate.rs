@@ -124,7 +124,11 @@ fn check_paths(command: &Command) -> Result<(), String> {
         Command::List | Command::Status | Command::Show { .. } | Command::History { .. } | Command::Log { .. } => {}
         Command::Path { .. } | Command::Ps | Command::Pin { .. } | Command::Unpin { .. } | Command::Remove { .. } => {}
         Command::Restart(_) | Command::Start(_) | Command::Stop(_) | Command::Supervisor { .. } => {}
-        Command::Hotfix { .. } | Command::Verify { .. } | Command::Deactivate { .. } | Command::Doctor => {}
+        Command::Hotfix { .. }
+        | Command::Verify { .. }
+        | Command::Export { .. }
+        | Command::Deactivate { .. }
+        | Command::Doctor => {}
     }
     Ok(())
 }

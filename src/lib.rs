@@ -34,6 +34,7 @@ pub mod config;
 // 2 — nouns: pure, no input or output, no clock.
 pub mod layout;
 pub mod predecessor;
+pub mod export;
 pub mod standing;
 pub mod retention;
 pub mod operation;

@@ -2,7 +2,8 @@
 //! asked for the same, and never half there: its record is written last.
 //!
 //! Reading order: `requirements` says what is asked for, `interpreter` with which Python, `uv` and `pip` build,
-//! `bytecode` compiles, `seal` remembers what came out, `reuse` links it into the next release.
+//! `bytecode` compiles, `seal` remembers what came out, `reuse` links it into the next release, `relocate` makes one from
+//! another host right here.
 
 mod bytecode;
 mod error;
@@ -11,6 +12,7 @@ mod local;
 mod lockfile;
 mod pip;
 mod record;
+mod relocate;
 mod requirements;
 mod reuse;
 mod rewrite;
@@ -23,6 +25,7 @@ pub use requirements::{Kind, Plan, plan};
 pub use crate::environment::{Environment, Installer, Made};
 
 use crate::directory::{Dir, PathError, kind};
+use crate::export::Luggage;
 use crate::removal;
 use crate::tools::{ToolError, Tools};
 use interpreter::Interpreter;
@@ -82,6 +85,20 @@ pub fn build(order: &Order<'_>, sink: &mut Sink<'_>) -> Result<Environment> {
     let mut record = afresh(order, &interpreter, sink)?;
     record.environment.because = because;
     record.finish(order.release)
+}
+
+/// Makes the environment that came with the release from another host right at its new path, so that [`build`] finds it
+/// whole. One that does not fit is removed, and why is returned; then it is built afresh.
+pub fn take_over(order: &Order<'_>, luggage: &Luggage, sink: &mut Sink<'_>) -> Result<Option<String>> {
+    let interpreter = Interpreter::find(order.tools, order.plan.version.as_deref())?;
+    match relocate::settle(order, &interpreter, luggage, sink) {
+        Ok(record) => record.finish(order.release).map(|_| None),
+        Err(Obstacle::Failed(error)) => Err(error),
+        Err(Obstacle::Unfit(why)) => {
+            remove(order)?;
+            Ok(Some(why))
+        }
+    }
 }
 
 /// Runs the environment's interpreter once, for ten seconds at most, and returns its version. An error if it does not

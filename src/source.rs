@@ -6,16 +6,21 @@ mod compare;
 mod contents;
 mod dir;
 mod git;
+mod incoming;
 mod mirror;
 mod objects;
+mod pack;
 mod reuse;
 mod submodules;
 mod tar;
 
 pub use dir::open_dir;
 pub use git::{Commit, fetch};
+pub use incoming::Incoming;
+pub use pack::{Packed, links_out, pack};
 
 use crate::directory::{Dir, Identity, PathError};
+use crate::export::Export;
 use crate::recipe::Link;
 use crate::release::{Origin, SourceKind};
 use crate::stage::Stages;
@@ -57,6 +62,14 @@ pub enum SourceError {
         /// The member's name.
         member: String,
         /// What is wrong with it.
+        why: String,
+    },
+    /// A release holds what no other host takes.
+    #[error("{member:?} cannot be handed to another host: {why}")]
+    Unfit {
+        /// Its path in the release.
+        member: String,
+        /// Why not.
         why: String,
     },
     /// A submodule cannot be had.
@@ -171,10 +184,18 @@ pub enum Ready {
     Commit(Commit),
     /// A directory.
     Dir(PathBuf),
-    /// A tar file.
-    Tar(PathBuf),
-    /// A tar on standard input.
-    Stdin,
+    /// A tar file, or the tar on standard input.
+    Tar(Incoming),
+}
+
+impl Ready {
+    /// The papers that came with it, if another host handed it over.
+    pub fn export(&self) -> Result<Option<Export>> {
+        match self {
+            Self::Tar(incoming) => incoming.export(),
+            Self::Commit(_) | Self::Dir(_) => Ok(None),
+        }
+    }
 }
 
 /// Brings the code into the release. Files have the modes and times of the source; nothing outside the release is
@@ -183,8 +204,7 @@ pub fn bring(ready: &Ready, site: &Site<'_>) -> Result<Option<Listing>> {
     match ready {
         Ready::Commit(commit) => return commit.check_out(site),
         Ready::Dir(path) => dir::copy(path, site)?,
-        Ready::Tar(path) => tar::unpack_file(path, site)?,
-        Ready::Stdin => tar::unpack_stdin(site)?,
+        Ready::Tar(incoming) => tar::unpack(incoming, site)?,
     }
     Ok(None)
 }

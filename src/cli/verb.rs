@@ -8,7 +8,7 @@ impl Command {
     pub fn changes(&self) -> bool {
         use Command::*;
         let looks = matches!(self, List | Status | Show { .. } | History { .. } | Log { .. } | Path { .. } | Ps);
-        let runs = matches!(self, Exec { .. } | Manage { .. } | Task { .. });
+        let runs = matches!(self, Export { .. } | Exec { .. } | Manage { .. } | Task { .. });
         !(looks || runs || matches!(self, Verify { .. } | Doctor | Gate { .. } | Completions { .. }))
     }
 
@@ -41,6 +41,7 @@ impl Command {
             Self::Supervisor { .. } => "supervisor",
             Self::Hotfix { .. } => "hotfix",
             Self::Verify { .. } => "verify",
+            Self::Export { .. } => "export",
             Self::Deactivate { .. } => "deactivate",
             Self::Doctor => "doctor",
             Self::Gate { .. } => "gate",

@@ -1,6 +1,7 @@
 //! What a build does, in order: source, shared links, what is carried over, python_env, the recipe's steps of phase
 //! "create". Each is recorded when it is over and skipped on resume while that is still true.
 
+use super::arrival;
 use super::inside::{PYTHON, workplace};
 use super::tee::{Tee, note};
 use super::{Context, programs};
@@ -31,7 +32,7 @@ pub struct Manner {
 
 /// Does everything that is not on record, and commits the build.
 pub(super) fn run(context: &Context, tree: &Tree, build: &mut Build, ready: &Ready, manner: Manner) -> Result<()> {
-    let whole = bring_source(context, tree, build, ready)?;
+    let whole = bring_source(context, tree, build, ready, manner)?;
     let settings = context.config.with_recipe(build.dir())?;
     check_recipe(context, build, manner.anyway)?;
     check_templates(context, build.dir(), &settings)?;
@@ -91,7 +92,7 @@ pub(super) fn commit(context: &Context, build: &mut Build, recorded: bool) -> Re
 
 /// Brings the code in, unless it is there, file by file, from the same commit. Whether that is all there is to do, and
 /// the inventory has been taken.
-fn bring_source(context: &Context, tree: &Tree, build: &mut Build, ready: &Ready) -> Result<bool> {
+fn bring_source(context: &Context, tree: &Tree, build: &mut Build, ready: &Ready, manner: Manner) -> Result<bool> {
     let still = build.manifest.has_done("source") && compare(build.dir())?.is_some_and(|found| found.keeps_what_was());
     if still {
         return Ok(false);
@@ -103,8 +104,12 @@ fn bring_source(context: &Context, tree: &Tree, build: &mut Build, ready: &Ready
     let mirrors = tree.state().ensure_dir(MIRROR, 0o700)?;
     let (release, tools, stages) = (build.dir(), &context.tools, &*context.stages);
     let (earlier, link) = (earlier_source(tree, build.id())?, context.config.settings.source.link);
-    let (tree, earlier) = (tree.root().identity()?, earlier.as_ref());
-    let made = source::bring(ready, &Site { release, mirrors: &mirrors, tree, earlier, link, tools, stages })?;
+    let (own, earlier) = (tree.root().identity()?, earlier.as_ref());
+    let made = source::bring(ready, &Site { release, mirrors: &mirrors, tree: own, earlier, link, tools, stages })?;
+    let brought = match ready.export()? {
+        Some(export) => arrival::settle(context, tree, build, &export, manner)?,
+        None => Vec::new(),
+    };
     let done = record("source", StepStatus::Done, started);
     let (all, listed) = (is_all(context, build.dir())?, made.is_some());
     match made {
@@ -117,6 +122,7 @@ fn bring_source(context: &Context, tree: &Tree, build: &mut Build, ready: &Ready
         build.manifest.steps.push(done);
         return Ok(listed);
     }
+    build.manifest.steps.extend(brought);
     build.record(done)?;
     Ok(false)
 }
@@ -219,7 +225,7 @@ pub(super) fn make_python(context: &Context, tree: &Tree, build: &mut Build, set
 }
 
 /// Releases whose environment may serve again: the live one, then the newest others.
-fn earlier(tree: &Tree, build: &Build) -> Result<Vec<Dir>> {
+pub(super) fn earlier(tree: &Tree, build: &Build) -> Result<Vec<Dir>> {
     let live = tree.live()?;
     let entries = tree.entries()?;
     let others = entries.iter().rev().filter_map(|entry| entry.manifest()).filter(|manifest| manifest.python.is_some());

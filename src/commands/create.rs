@@ -8,7 +8,7 @@ use super::{Context, Outcome};
 use crate::error::{Error, Result};
 use crate::pin::Pin;
 use crate::release::{Manifest, Origin, ReleaseId, SourceKind, StepRecord};
-use crate::source::{self, Ready, Source};
+use crate::source::{self, Incoming, Ready, Source};
 use crate::tree::{Build, Reservation, Tree, TreeError};
 use crate::usage::Usage;
 use serde::Serialize;
@@ -84,8 +84,8 @@ pub(super) fn build(context: &Context, tree: &Tree, wanted: &Create, cause: &str
         Some(manifest) => locked.resume(&manifest.id, Some(cause.to_owned())),
         None => {
             let pin = wanted.keep_days.map(|days| Pin::for_days(days, context.actor.clock.now())).transpose()?;
-            let cause = Some(cause.to_owned());
-            locked.reserve(Reservation { id: wanted.id.clone(), origin: origin.clone(), pin, cause })
+            let (id, cause) = (wanted.id.clone().or(suggested(tree, &ready)?), Some(cause.to_owned()));
+            locked.reserve(Reservation { id, origin: origin.clone(), pin, cause })
         }
     };
     context.tell(&mut locked);
@@ -99,6 +99,12 @@ pub(super) fn build(context: &Context, tree: &Tree, wanted: &Create, cause: &str
     let outcome = assemble::run(context, tree, &mut build, &ready, wanted.manner);
     conclude(context, tree, &mut build, outcome)?;
     Ok(build)
+}
+
+/// What it is called on the host that handed it over, if that name is free here.
+fn suggested(tree: &Tree, ready: &Ready) -> Result<Option<ReleaseId>> {
+    let Some(export) = ready.export()? else { return Ok(None) };
+    Ok(if tree.releases().stat(export.id.as_str())?.is_none() { Some(export.id) } else { None })
 }
 
 /// The manifest of the release to go on with.
@@ -166,9 +172,19 @@ fn prepare(context: &Context, tree: &Tree, source: &Source, resumed: Option<&Man
             source::open_dir(path, &[tree.root().identity()?, tree.releases().identity()?])?;
             Ready::Dir(path.clone())
         }
-        Source::Tar(path) => Ready::Tar(path.clone()),
-        Source::Stdin => Ready::Stdin,
+        Source::Tar(path) => Ready::Tar(Incoming::new(Some(path.clone()))),
+        Source::Stdin => Ready::Tar(Incoming::new(None)),
     };
+    if let Ready::Tar(_) = &ready {
+        match resumed.filter(|manifest| manifest.has_done("source") && manifest.origin.location == origin.location) {
+            // It is there, and not read again unless somebody has damaged it since.
+            Some(manifest) => origin = manifest.origin.clone(),
+            None => {
+                let was = ready.export()?.map(|export| export.origin);
+                (origin.r#ref, origin.revision) = was.map_or((None, None), |was| (was.r#ref, was.revision));
+            }
+        }
+    }
     Ok((ready, origin))
 }
 

@@ -53,7 +53,7 @@ impl From<PythonError> for Obstacle {
     }
 }
 
-fn unfit<T>(why: impl Into<String>) -> Result<T, Obstacle> {
+pub(super) fn unfit<T>(why: impl Into<String>) -> Result<T, Obstacle> {
     Err(Obstacle::Unfit(why.into()))
 }
 
@@ -182,7 +182,7 @@ impl<'a> Linking<'a> {
                     differs |= made != target;
                 }
                 Entry::File if self.naming.contains(path.join(&name).as_path()) => {
-                    self.write_anew(&old, &new, &name, &stat)?;
+                    put(&new, &name, &renamed(&self.rewrite, &old, &name)?, &stat)?;
                     rewritten.push(path.join(&name));
                 }
                 Entry::File => match self.outdated(path, &name) {
@@ -203,23 +203,28 @@ impl<'a> Linking<'a> {
         let source = above.join(source);
         self.naming.contains(source.as_path()).then_some(source)
     }
+}
 
-    /// Writes a new file that names the new release where the old one named the old.
-    fn write_anew(&self, old: &Dir, new: &Dir, name: &OsStr, stat: &FileStat) -> Result<(), Obstacle> {
-        let Some(text) = old.read_file(name, LONGEST)? else { return unfit("a file has just been removed") };
-        let path = || old.path().join(name).display().to_string();
-        if text.contains(&0) && !self.rewrite.keeps_lengths() {
-            return unfit(format!("{} names its release and is no text", path()));
-        }
-        let made = self.rewrite.apply(&text);
-        if shebang(&made) > SHEBANG && shebang(&text) <= SHEBANG {
-            return unfit(format!("the first line of {} would become too long", path()));
-        }
-        let mut file = new.create_file(name, 0o600)?;
-        file.write_all(&made).map_err(|cause| PathError::new("write", new.path().join(name), cause))?;
-        new.set_file_mode(&file, name, stat.st_mode & 0o777)?;
-        Ok(new.set_mtime(name, stat.st_mtime, stat.st_mtime_nsec)?)
+/// What the file says with the new path in place of the old one.
+pub(super) fn renamed(rewrite: &Rewrite, dir: &Dir, name: &OsStr) -> Result<Vec<u8>, Obstacle> {
+    let Some(text) = dir.read_file(name, LONGEST)? else { return unfit("a file has just been removed") };
+    let path = || dir.path().join(name).display().to_string();
+    if text.contains(&0) && !rewrite.keeps_lengths() {
+        return unfit(format!("{} names its release and is no text", path()));
     }
+    let made = rewrite.apply(&text);
+    if shebang(&made) > SHEBANG && shebang(&text) <= SHEBANG {
+        return unfit(format!("the first line of {} would become too long", path()));
+    }
+    Ok(made)
+}
+
+/// Writes a new file with the mode and time of the one it stands for.
+pub(super) fn put(dir: &Dir, name: &OsStr, text: &[u8], stat: &FileStat) -> Result<(), Obstacle> {
+    let mut file = dir.create_file(name, 0o600)?;
+    file.write_all(text).map_err(|cause| PathError::new("write", dir.path().join(name), cause))?;
+    dir.set_file_mode(&file, name, stat.st_mode & 0o777)?;
+    Ok(dir.set_mtime(name, stat.st_mtime, stat.st_mtime_nsec)?)
 }
 
 /// The length of the line that names a script's interpreter; 0 if there is none.

@@ -17,13 +17,18 @@ pub(super) fn spellings(release: &Dir) -> Result<Option<Vec<Vec<u8>>>> {
     let given = release.path();
     let own = format!("/proc/self/fd/{}", release.as_fd().as_raw_fd());
     let resolved = std::fs::read_link(&own).map_err(|cause| PathError::new("resolve", given, cause))?;
-    if !given.is_absolute() || !is_plain(given) || !is_plain(&resolved) {
-        return Ok(None);
+    Ok(spell(given, &resolved))
+}
+
+/// The same of a release that need not be there, by its path as it was given and resolved.
+pub(super) fn spell(given: &Path, resolved: &Path) -> Option<Vec<Vec<u8>>> {
+    if !given.is_absolute() || !resolved.is_absolute() || !is_plain(given) || !is_plain(resolved) {
+        return None;
     }
     let bytes = |path: &Path| path.as_os_str().as_bytes().to_vec();
-    let (given, resolved) = (bytes(given), bytes(&resolved));
+    let (given, resolved) = (bytes(given), bytes(resolved));
     let quoted = [quote(&given), quote(&resolved)];
-    Ok(Some([[given, resolved], quoted].concat()))
+    Some([[given, resolved], quoted].concat())
 }
 
 fn is_plain(path: &Path) -> bool {

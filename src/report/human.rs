@@ -67,6 +67,7 @@ pub fn outcome(outcome: &Outcome, paint: Paint, quiet: bool) -> String {
         Outcome::Doctor(diagnosis) => doctor(&mut out, diagnosis, paint),
         Outcome::Clean(cleaned) if cleaned.dry_run || !quiet => clean(&mut out, cleaned),
         Outcome::Supervisor(found) => supervisor(&mut out, found, paint),
+        Outcome::Export(_) => Ok(()),
         _ if quiet => Ok(()),
         Outcome::Activate(activation) | Outcome::Deploy(Deployed { activation, .. })
             if activation.unconfirmed.is_some() =>

@@ -1,8 +1,10 @@
-//! A tar as a source: recognised by its first bytes, unpacked by descriptor, every member checked before it is made. A
+//! A tar as a source: unpacked by descriptor, every member checked before it is made. A
 //! member that is not what a release may hold is refused by name, and so is everything after it.
 
+use super::incoming::Incoming;
 use super::{Result, Site, SourceError};
 use crate::directory::{Dir, PathError, kind};
+use crate::export::MEMBER;
 use crate::layout::STATE;
 use crate::pin::PREFIX;
 use nix::errno::Errno;
@@ -10,7 +12,7 @@ use nix::sys::stat::{Mode, SFlag};
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufReader, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use tar::{Archive, Entry, EntryType};
@@ -39,79 +41,17 @@ pub(super) fn unpack_own(from: &mut dyn Read, into: &Dir, read_only: bool, tell:
     unpacking.run(&mut reader, &|| 0, tell)
 }
 
-/// Unpacks the tar file `path` into the site's release.
-pub(super) fn unpack_file(path: &Path, site: &Site<'_>) -> Result<()> {
-    let file = File::open(path).map_err(|cause| PathError::new("open", path, cause))?;
-    unpack_any(Box::new(file), site)
-}
-
-/// Unpacks a tar on standard input.
-pub(super) fn unpack_stdin(site: &Site<'_>) -> Result<()> {
-    unpack_any(Box::new(io::stdin()), site)
-}
-
-fn unpack_any(from: Box<dyn Read>, site: &Site<'_>) -> Result<()> {
-    let read = std::rc::Rc::new(std::cell::Cell::new(0));
-    let counted = BufReader::with_capacity(BUFFER, Counted { inner: from, read: read.clone() });
-    let mut reader = decompressed(counted).map_err(|cause| refuse(Path::new(""), cause.to_string()))?;
+/// Unpacks a tar that somebody handed in into the site's release. The papers of an export are no part of it.
+pub(super) fn unpack(incoming: &Incoming, site: &Site<'_>) -> Result<()> {
+    let export = incoming.export()?.is_some();
+    let mut stream = incoming.stream()?;
     site.stages.begin("unpack", None);
-    let outcome = Unpacking::new(site.release, Maker::Stranger)
-        .and_then(|unpacking| unpacking.run(&mut reader, &|| read.get(), &mut |done| site.stages.advance(done)));
+    let outcome = Unpacking::new(site.release, Maker::Stranger).and_then(|unpacking| {
+        let unpacking = Unpacking { papers: export, ..unpacking };
+        unpacking.run(&mut stream.reader, &|| stream.read.get(), &mut |done| site.stages.advance(done))
+    });
     site.stages.end();
     outcome
-}
-
-/// Recognises gzip and zstd by their first bytes; anything else is taken for a plain tar.
-fn decompressed(mut from: BufReader<Counted>) -> io::Result<Box<dyn Read>> {
-    let first = from.fill_buf()?;
-    if first.starts_with(&[0x1f, 0x8b]) {
-        return Ok(Box::new(flate2::bufread::MultiGzDecoder::new(from)));
-    }
-    if first.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
-        return Ok(Box::new(Frames { decoder: Some(frame(from)?) }));
-    }
-    Ok(Box::new(from))
-}
-
-type Frame = ruzstd::decoding::StreamingDecoder<BufReader<Counted>, ruzstd::decoding::FrameDecoder>;
-
-fn frame(from: BufReader<Counted>) -> io::Result<Frame> {
-    Frame::new(from).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))
-}
-
-/// All frames of a zstd stream, one after the other.
-struct Frames {
-    decoder: Option<Frame>,
-}
-
-impl Read for Frames {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            let Some(decoder) = &mut self.decoder else { return Ok(0) };
-            let read = decoder.read(buffer)?;
-            if read > 0 || buffer.is_empty() {
-                return Ok(read);
-            }
-            let mut rest = self.decoder.take().map(Frame::into_inner);
-            if let Some(rest) = rest.take_if(|rest| rest.fill_buf().is_ok_and(|bytes| !bytes.is_empty())) {
-                self.decoder = Some(frame(rest)?);
-            }
-        }
-    }
-}
-
-/// Counts what is read before it is decompressed.
-struct Counted {
-    inner: Box<dyn Read>,
-    read: std::rc::Rc<std::cell::Cell<u64>>,
-}
-
-impl Read for Counted {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(buffer)?;
-        self.read.set(self.read.get() + read as u64);
-        Ok(read)
-    }
 }
 
 /// Remembers whether the last thing read was the end: a tar must end by saying so.
@@ -136,6 +76,8 @@ struct Unpacking<'a> {
     masked: u32,
     /// Whether nobody may write to the files.
     read_only: bool,
+    /// Whether the papers of an export come first.
+    papers: bool,
     /// Bytes that may be written before the disk is full.
     room: u64,
     written: u64,
@@ -154,6 +96,7 @@ impl<'a> Unpacking<'a> {
             maker,
             masked: masked(),
             read_only: false,
+            papers: false,
             room,
             written: 0,
             parent: None,
@@ -194,6 +137,9 @@ impl<'a> Unpacking<'a> {
         }
         let path = plain_path(name).map_err(|why| refuse(name, why))?;
         let Some(path) = path else { return Ok(()) };
+        if std::mem::take(&mut self.papers) {
+            return Ok(());
+        }
         self.check_name(name, &path)?;
         let mode = entry.header().mode().map_err(|cause| refuse(name, cause.to_string()))?;
         if mode & 0o7000 != 0 && kind != EntryType::Symlink {
@@ -237,7 +183,8 @@ impl<'a> Unpacking<'a> {
     /// Our own names are ours, and no two names of a stranger's may be the same to anyone.
     fn check_name(&mut self, name: &Path, path: &Path) -> Result<()> {
         let first = path.iter().next().unwrap_or_default();
-        if first == STATE || (self.maker == Maker::Stranger && first.as_bytes().starts_with(PREFIX.as_bytes())) {
+        let strange = first == MEMBER || first.as_bytes().starts_with(PREFIX.as_bytes());
+        if first == STATE || (self.maker == Maker::Stranger && strange) {
             return Err(refuse(name, "that name is releasectl's own"));
         }
         if self.maker == Maker::Stranger && !self.seen.insert(path.as_os_str().as_bytes().to_ascii_lowercase()) {
@@ -332,7 +279,7 @@ fn plain_path(name: &Path) -> std::result::Result<Option<PathBuf>, String> {
 
 /// Whether a link at `path` with this target could lead out of the release. Its way up must come first: behind a name
 /// that may be a link itself, `..` leads to nobody knows where.
-fn leads_out(path: &Path, target: &Path) -> bool {
+pub(super) fn leads_out(path: &Path, target: &Path) -> bool {
     let parts = target.components().filter(|part| *part != Component::CurDir);
     let rest: Vec<_> = parts.skip_while(|part| *part == Component::ParentDir).collect();
     let up = target.components().filter(|part| *part == Component::ParentDir).count();

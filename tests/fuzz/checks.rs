@@ -11,7 +11,7 @@ use releasectl::pin::{PREFIX, Pin};
 use releasectl::recipe::{Link, merge, parse};
 use releasectl::release::{Manifest, ReleaseId};
 use releasectl::sealed::{seal, unseal};
-use releasectl::source::{Ready, Site, bring};
+use releasectl::source::{Incoming, Ready, Site, bring};
 use releasectl::stage::Stages;
 use releasectl::standing::{self, Standing};
 use releasectl::supervisor::conf::edit::{Wired, set_user, status, unwire, wire};
@@ -280,7 +280,7 @@ pub fn tar(bytes: &[u8]) {
     let (tools, tree) = (Tools::new(std::iter::empty(), false), Identity { device: 0, inode: 0 });
     let (mirrors, earlier, link) = (&release, None, Link::Copy);
     let site = Site { release: &release, mirrors, tree, earlier, link, tools: &tools, stages: &Nobody };
-    let _ = bring(&Ready::Tar(place.path().join("source.tar")), &site);
+    let _ = bring(&Ready::Tar(Incoming::new(Some(place.path().join("source.tar")))), &site);
     assert_eq!(seen_outside(place.path()), before);
     for entry in walkdir::WalkDir::new(release.path()).min_depth(1) {
         let entry = entry.unwrap();

@@ -23,6 +23,7 @@ mod create;
 mod deletion;
 mod django;
 mod exec;
+mod export;
 mod flip;
 mod footprint;
 mod full_disk;

@@ -1,0 +1,201 @@
+//! A tar as it comes in: opened, its compression recognised by its first bytes, and the papers of an export read if they
+//! come first. What was read of it to see that is read again by whoever unpacks it.
+
+use super::{Result, SourceError};
+use crate::directory::PathError;
+use crate::export::{Export, MEMBER, SCHEMA};
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Cursor, Read};
+use std::path::PathBuf;
+use std::rc::Rc;
+
+/// What is read at a time.
+const BUFFER: usize = 128 * 1024;
+/// A tar's block.
+const BLOCK: usize = 512;
+/// The largest papers that are read.
+const LARGEST: usize = 4 << 20;
+
+/// A tar that is not unpacked yet. It is opened when it is first asked for anything.
+pub struct Incoming {
+    /// The file; standard input if there is none.
+    path: Option<PathBuf>,
+    opened: RefCell<Option<Box<Opened>>>,
+}
+
+/// An open one.
+struct Opened {
+    stream: Stream,
+    export: Option<Export>,
+}
+
+/// Its content, and how much of it was read before it was decompressed.
+pub(super) struct Stream {
+    /// Decompressed.
+    pub(super) reader: Box<dyn Read>,
+    /// Bytes.
+    pub(super) read: Rc<Cell<u64>>,
+}
+
+impl fmt::Debug for Incoming {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Incoming").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl Incoming {
+    /// The tar file `path`, or the one on standard input. Nothing is read yet.
+    pub fn new(path: Option<PathBuf>) -> Self {
+        Self { path, opened: RefCell::new(None) }
+    }
+
+    /// Its papers, if it is an export. They may be asked for again once it is unpacked.
+    pub fn export(&self) -> Result<Option<Export>> {
+        self.open()?;
+        Ok(self.opened.borrow().as_ref().and_then(|opened| opened.export.clone()))
+    }
+
+    /// Its content, which can be had once.
+    pub(super) fn stream(&self) -> Result<Stream> {
+        self.open()?;
+        let spent = || Stream { reader: Box::new(io::empty()), read: Rc::default() };
+        Ok(self
+            .opened
+            .borrow_mut()
+            .as_mut()
+            .map_or_else(spent, |opened| std::mem::replace(&mut opened.stream, spent())))
+    }
+
+    fn open(&self) -> Result<()> {
+        if self.opened.borrow().is_some() {
+            return Ok(());
+        }
+        let inner: Box<dyn Read> = match &self.path {
+            Some(path) => Box::new(File::open(path).map_err(|cause| PathError::new("open", path, cause))?),
+            None => Box::new(io::stdin()),
+        };
+        let read = Rc::new(Cell::new(0));
+        let counted = BufReader::with_capacity(BUFFER, Counted { inner, read: read.clone() });
+        let reader = decompressed(counted).map_err(|cause| SourceError::NoTar { why: plain(&cause.to_string()) })?;
+        let (reader, export) = look(reader)?;
+        *self.opened.borrow_mut() = Some(Box::new(Opened { stream: Stream { reader, read }, export }));
+        Ok(())
+    }
+}
+
+/// Reads the first member if it is an export's papers. The reader that is returned begins at the beginning all the same.
+fn look(mut reader: Box<dyn Read>) -> Result<(Box<dyn Read>, Option<Export>)> {
+    let (mut seen, mut failed) = (Vec::new(), None);
+    let mut export = None;
+    if take(&mut reader, &mut seen, BLOCK, &mut failed)
+        && let Some(size) = papers(&seen)
+    {
+        let wrong = |why: String| SourceError::Member { member: MEMBER.to_owned(), why: plain(&why) };
+        if size > LARGEST {
+            return Err(wrong(format!("it has {size} bytes")));
+        }
+        if take(&mut reader, &mut seen, BLOCK + size, &mut failed) {
+            let read: Export = serde_json::from_slice(&seen[BLOCK..]).map_err(|error| wrong(error.to_string()))?;
+            if read.schema != SCHEMA {
+                return Err(wrong(format!("it is of version {}, and this releasectl reads {SCHEMA}", read.schema)));
+            }
+            if read.python.as_ref().is_some_and(|python| !python.is_plain()) {
+                return Err(wrong("its environment leads out of the release".to_owned()));
+            }
+            export = Some(read);
+        }
+    }
+    let rest: Box<dyn Read> = match failed {
+        Some(error) => Box::new(Failing(Some(error))),
+        None => reader,
+    };
+    Ok((Box::new(Cursor::new(seen).chain(rest)), export))
+}
+
+/// Reads on until `seen` has `length` bytes. Whether it has; why not is kept for whoever reads on.
+fn take(reader: &mut dyn Read, seen: &mut Vec<u8>, length: usize, failed: &mut Option<io::Error>) -> bool {
+    let wanted = (length - seen.len()) as u64;
+    match reader.take(wanted).read_to_end(seen) {
+        Ok(_) => seen.len() == length,
+        Err(error) => {
+            *failed = Some(error);
+            false
+        }
+    }
+}
+
+/// The size of an export's papers, if this is their header.
+fn papers(header: &[u8]) -> Option<usize> {
+    let name = header.get(..100)?.split(|byte| *byte == 0).next()?;
+    let regular = matches!(header.get(156)?, b'0' | 0);
+    let size = std::str::from_utf8(header.get(124..136)?).ok()?.trim_matches(['\0', ' ']);
+    if name == MEMBER.as_bytes() && regular { usize::from_str_radix(size, 8).ok() } else { None }
+}
+
+fn plain(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(200).collect()
+}
+
+/// Says once what went wrong.
+struct Failing(Option<io::Error>);
+
+impl Read for Failing {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        self.0.take().map_or(Ok(0), Err)
+    }
+}
+
+/// Recognises gzip and zstd by their first bytes; anything else is taken for a plain tar.
+fn decompressed(mut from: BufReader<Counted>) -> io::Result<Box<dyn Read>> {
+    let first = from.fill_buf()?;
+    if first.starts_with(&[0x1f, 0x8b]) {
+        return Ok(Box::new(flate2::bufread::MultiGzDecoder::new(from)));
+    }
+    if first.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
+        return Ok(Box::new(Frames { decoder: Some(frame(from)?) }));
+    }
+    Ok(Box::new(from))
+}
+
+type Frame = ruzstd::decoding::StreamingDecoder<BufReader<Counted>, ruzstd::decoding::FrameDecoder>;
+
+fn frame(from: BufReader<Counted>) -> io::Result<Frame> {
+    Frame::new(from).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))
+}
+
+/// All frames of a zstd stream, one after the other.
+struct Frames {
+    decoder: Option<Frame>,
+}
+
+impl Read for Frames {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let Some(decoder) = &mut self.decoder else { return Ok(0) };
+            let read = decoder.read(buffer)?;
+            if read > 0 || buffer.is_empty() {
+                return Ok(read);
+            }
+            let mut rest = self.decoder.take().map(Frame::into_inner);
+            if let Some(rest) = rest.take_if(|rest| rest.fill_buf().is_ok_and(|bytes| !bytes.is_empty())) {
+                self.decoder = Some(frame(rest)?);
+            }
+        }
+    }
+}
+
+/// Counts what is read before it is decompressed.
+struct Counted {
+    inner: Box<dyn Read>,
+    read: std::rc::Rc<std::cell::Cell<u64>>,
+}
+
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.read.set(self.read.get() + read as u64);
+        Ok(read)
+    }
+}
