@@ -61,7 +61,8 @@ pub fn delete(parent: &Dir, name: &OsStr, tell: &(dyn Fn(u64) + Sync)) -> Remove
     let sweep = Sweep::new(&root, tell);
     std::thread::scope(|scope| {
         for _ in 1..workers(&root) {
-            scope.spawn(|| sweep.work());
+            // One that cannot be had is done without.
+            let _ = std::thread::Builder::new().spawn_scoped(scope, || sweep.work());
         }
         sweep.work();
     });
