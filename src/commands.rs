@@ -199,14 +199,12 @@ impl Target {
             }
             Self::Previous => {
                 let standing = tree.standing()?;
-                tree.rollback_target(&standing).ok_or_else(rollback::nowhere)
+                tree.rollback_target(&standing)?.ok_or_else(rollback::nowhere)
             }
             Self::Latest => {
-                let entries = tree.entries()?;
-                let ready = entries.iter().rev().filter_map(|entry| entry.manifest());
-                let newest = ready.into_iter().find(|manifest| manifest.state(false) == State::Ready);
+                let newest = tree.choices()?.into_iter().rfind(|manifest| manifest.state(false) == State::Ready);
                 newest
-                    .map(|manifest| manifest.id.clone())
+                    .map(|manifest| manifest.id)
                     .ok_or_else(|| Error::refused("there is no ready release").hint("`releasectl create` builds one"))
             }
         }

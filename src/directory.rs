@@ -183,7 +183,7 @@ impl Dir {
     pub fn resolve(&self, name: impl AsRef<OsStr>) -> Result<Option<Identity>> {
         match absent(fstatat(self, name.as_ref(), AtFlags::empty())) {
             Ok(stat) => Ok(stat.as_ref().map(Identity::from)),
-            Err(Errno::ELOOP | Errno::ENOTDIR | Errno::EACCES) => Ok(None),
+            Err(Errno::ELOOP | Errno::ENOTDIR) => Ok(None),
             Err(errno) => Err(self.fail("follow", &name)(errno)),
         }
     }

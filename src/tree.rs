@@ -3,6 +3,7 @@
 
 mod adopt;
 mod build;
+mod choices;
 mod discard;
 mod facts;
 mod flip;
@@ -212,17 +213,25 @@ impl Tree {
         }
         let Some(target) = self.root.read_link(CURRENT)? else { return Ok(Live::Nothing) };
         let Some(identity) = self.root.resolve(CURRENT)? else { return Ok(Live::Elsewhere(target)) };
-        let named = Path::new(&target).file_name().filter(|name| self.is(name, identity));
-        let name = match named {
-            Some(name) => Some(name.to_owned()),
-            None => self.releases.names()?.into_iter().find(|name| self.is(name, identity)),
+        let name = match Path::new(&target).file_name() {
+            Some(name) if self.is(name, identity)? => Some(name.to_owned()),
+            _ => self.named(identity)?,
         };
         let id = name.and_then(|name| name.to_str()?.parse().ok());
         Ok(id.map_or(Live::Elsewhere(target), Live::Release))
     }
 
-    fn is(&self, name: &OsStr, identity: Identity) -> bool {
-        matches!(self.releases.stat(name), Ok(Some(stat)) if Identity::from(&stat) == identity)
+    fn is(&self, name: &OsStr, identity: Identity) -> Result<bool> {
+        Ok(self.releases.stat(name)?.is_some_and(|stat| Identity::from(&stat) == identity))
+    }
+
+    fn named(&self, identity: Identity) -> Result<Option<OsString>> {
+        for name in self.releases.names()? {
+            if self.is(&name, identity)? {
+                return Ok(Some(name));
+            }
+        }
+        Ok(None)
     }
 
     /// Opens one release's directory.
@@ -233,23 +242,29 @@ impl Tree {
         }
     }
 
-    /// One entry of `releases/` by its name; `None` if there is none.
+    /// One entry of `releases/` by its name; `None` if there is none. One that cannot be looked into is damaged: it must
+    /// not hide the others.
     pub fn entry(&self, name: &OsStr) -> Result<Option<Entry>> {
+        Ok(self.examine(name)?.map(|(entry, _)| entry))
+    }
+
+    /// The same, and why it could not be looked into.
+    fn examine(&self, name: &OsStr) -> Result<Option<(Entry, Option<TreeError>)>> {
         let Some(stat) = self.releases.stat(name)? else { return Ok(None) };
         let identity = Identity::from(&stat);
         let id = name.to_str().and_then(|name| name.parse::<ReleaseId>().ok());
         let (Some(id), true) = (id, kind(&stat) == SFlag::S_IFDIR) else {
-            return Ok(Some(Entry { name: name.to_owned(), found: Found::Foreign, identity, pin: None }));
+            return Ok(Some((Entry { name: name.to_owned(), found: Found::Foreign, identity, pin: None }, None)));
         };
-        let (found, pin) = match self.look_into(name, &id) {
-            Ok(known) => known,
+        let (found, pin, error) = match self.look_into(name, &id) {
+            Ok((found, pin)) => (found, pin, None),
             // Somebody removed it meanwhile.
             Err(TreeError::Path(error)) if error.cause.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            // One that cannot be looked into must not hide the others. Somebody else's is none of ours.
-            Err(_) if stat.st_uid != self.releases.own_stat()?.st_uid => (Found::Foreign, None),
-            Err(error) => (Found::Damaged(id, error.to_string()), None),
+            // Somebody else's is none of ours.
+            Err(_) if stat.st_uid != self.releases.own_stat()?.st_uid => (Found::Foreign, None, None),
+            Err(error) => (Found::Damaged(id, error.to_string()), None, Some(error)),
         };
-        Ok(Some(Entry { name: name.to_owned(), found, identity, pin }))
+        Ok(Some((Entry { name: name.to_owned(), found, identity, pin }, error)))
     }
 
     fn look_into(&self, name: &OsStr, id: &ReleaseId) -> Result<(Found, Option<Pin>)> {
@@ -302,7 +317,11 @@ impl Tree {
 
     /// The release `id` with its manifest.
     pub fn release(&self, id: &ReleaseId) -> Result<Manifest> {
-        match self.entry(OsStr::new(id.as_str()))?.map(|entry| entry.found) {
+        let examined = self.examine(OsStr::new(id.as_str()))?;
+        if let Some((_, Some(error))) = examined {
+            return Err(error);
+        }
+        match examined.map(|(entry, _)| entry.found) {
             Some(Found::Release(manifest)) => Ok(*manifest),
             Some(Found::Damaged(id, why)) => Err(TreeError::Damaged { id: id.to_string(), why }),
             Some(Found::Reserved(id)) => Err(TreeError::NotReady { id, state: "incomplete", why: None }),
@@ -347,12 +366,6 @@ impl Tree {
     pub fn standing(&self) -> Result<Standing> {
         let tail = Tail::read(&self.state, &standing::is_enough)?;
         Ok(Standing::new(&tail.records, self.live()?.id()))
-    }
-
-    /// The release a rollback would go to: the newest of the chain that is ready.
-    pub fn rollback_target(&self, standing: &Standing) -> Option<ReleaseId> {
-        let good = |id: &&ReleaseId| self.release(id).is_ok_and(|m| m.ready_at.is_some() && m.bad.is_none());
-        standing.chain.candidates(standing.live.as_ref()).find(good).cloned()
     }
 }
 

@@ -118,12 +118,8 @@ fn unfinished(tree: &Tree, resume: &Resume) -> Result<Manifest> {
         }
         return Ok(manifest);
     }
-    let entries = tree.entries()?;
-    let newest = entries.iter().rev().filter_map(|entry| entry.manifest());
-    let newest = newest.into_iter().find(|manifest| manifest.ready_at.is_none() && !foreign(manifest));
-    newest
-        .cloned()
-        .ok_or_else(|| Error::refused("there is no unfinished release to go on with").hint("leave out --resume"))
+    let newest = tree.choices()?.into_iter().rfind(|manifest| manifest.ready_at.is_none() && !foreign(manifest));
+    newest.ok_or_else(|| Error::refused("there is no unfinished release to go on with").hint("leave out --resume"))
 }
 
 /// Where the code comes from: the command line, the release that is resumed, or the configuration.

@@ -61,7 +61,8 @@ impl<'a> Surroundings<'a> {
     /// Looks around in `tree`.
     pub fn new(tree: &'a Tree, standing: &Standing, usage: &'a Usage) -> Result<Self> {
         let held = all_holders().into_iter().map(|(_, inode)| inode).collect();
-        let previous = tree.rollback_target(standing);
+        // A look shows what can be shown: an entry that could not be looked into says so itself.
+        let previous = tree.rollback_target(standing).unwrap_or_default();
         let activated = activations(tree)?;
         Ok(Self { tree, usage, live: standing.live.clone(), previous, activated, held })
     }

@@ -112,7 +112,7 @@ fn previous(tree: &Tree) -> Result<Check> {
     if let Err(error @ TreeError::CurrentIsNoLink { .. }) = tree.live() {
         return Ok(Check::good(name, format!("not known while {error}")));
     }
-    Ok(match tree.rollback_target(&tree.standing()?) {
+    Ok(match tree.rollback_target(&tree.standing()?)? {
         Some(id) => Check::good(name, format!("a rollback would go to {id}")),
         None => Check::good(name, "there is nothing to go back to yet"),
     })

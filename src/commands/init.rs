@@ -53,7 +53,10 @@ pub fn run(context: &Context) -> Result<Outcome> {
         context.stages.warn(doubt);
     }
     let standing = tree.standing()?;
-    let previous = tree.rollback_target(&standing);
+    let previous = tree.rollback_target(&standing).unwrap_or_else(|error| {
+        context.stages.warn(&error.to_string());
+        None
+    });
     let unusable = account.releases.iter().filter_map(|told| match told.condition {
         Condition::Ready => None,
         Condition::Incomplete(why) | Condition::Bad(why) => Some(Unusable { id: told.id.clone(), why }),

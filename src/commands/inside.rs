@@ -42,8 +42,7 @@ pub(super) fn workplace(
 /// What is live, or was before this release was.
 fn previous(tree: &Tree, id: &ReleaseId) -> Result<Option<ReleaseId>> {
     let standing = tree.standing()?;
-    let target = || tree.rollback_target(&standing);
-    Ok(if standing.live.as_ref() == Some(id) { target() } else { standing.live.clone() })
+    Ok(if standing.live.as_ref() == Some(id) { tree.rollback_target(&standing)? } else { standing.live })
 }
 
 /// Becomes the program that `make` gives, in `target`'s release, whose lease lives as long as the program or any child of

@@ -76,7 +76,10 @@ pub fn run(context: &Context) -> Result<Outcome> {
     }
     let programs = programs(context, &tree, &standing);
     let space = tree.root().space()?;
-    let previous = tree.rollback_target(&standing);
+    let previous = tree.rollback_target(&standing).unwrap_or_else(|error| {
+        context.stages.warn(&error.to_string());
+        None
+    });
     Ok(Outcome::Status(Status {
         fingerprint: fingerprint(context, &tree, standing.live.as_ref(), previous.as_ref()),
         previous,

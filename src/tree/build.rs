@@ -73,7 +73,8 @@ impl LockedTree<'_> {
     fn choose_id(&self, wanted: Option<ReleaseId>, now: Timestamp) -> Result<ReleaseId> {
         let taken = |id: &ReleaseId| !matches!(self.tree.releases().stat(id.as_str()), Ok(None));
         if let Some(id) = wanted {
-            return if taken(&id) { Err(TreeError::Exists(id)) } else { Ok(id) };
+            let there = self.tree.releases().stat(id.as_str())?.is_some();
+            return if there { Err(TreeError::Exists(id)) } else { Ok(id) };
         }
         let names = self.tree.releases().names()?;
         let ids = names.iter().filter_map(|name| name.to_str()?.parse::<ReleaseId>().ok());

@@ -25,7 +25,13 @@ impl Tree {
     }
 
     fn gather(&self, standing: &Standing, usage: &Usage, leased: &dyn Fn(&Entry) -> bool) -> Result<Vec<Facts>> {
-        let (target, holding) = (self.rollback_target(standing), self.holding_current());
+        let (entries, holding) = (self.entries()?, self.holding_current());
+        // By what is judged here: one that cannot be looked into is protected by itself.
+        let ready = |id: &ReleaseId| {
+            let mut manifests = entries.iter().filter_map(Entry::manifest);
+            manifests.any(|m| m.id == *id && m.ready_at.is_some() && m.bad.is_none())
+        };
+        let target = standing.chain.candidates(standing.live.as_ref()).find(|id| ready(id)).cloned();
         let tail = Tail::read(self.state(), &standing::is_enough)?;
         let unfinished = standing::unfinished(&tail.records);
         let facts = |entry: &Entry| {
@@ -51,7 +57,7 @@ impl Tree {
                 unfinished: unfinished.iter().any(|(_, begin)| is_pending(begin, entry, leased)),
             }
         };
-        Ok(self.entries()?.iter().map(facts).collect())
+        Ok(entries.iter().map(facts).collect())
     }
 }
 
