@@ -163,7 +163,7 @@ fn p09_remove_killed_at_any_call() {
 
 #[test]
 fn p13_deploy_resume_killed_at_any_call() {
-    killed_everywhere(&verbs::RESUME, 350);
+    killed_everywhere(&verbs::RESUME, 85);
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod checker;
 mod checks;
 mod clock;
 mod disk;
+mod errors;
 mod full;
 mod hostile;
 mod kill;

@@ -20,6 +20,8 @@ pub enum State {
     Trash,
     /// Three, and the build of D was killed before it was ready.
     UnfinishedBuild,
+    /// Three, and a deploy of D, under an id of its own, was killed in its build.
+    UnfinishedDeploy,
     /// Three, and an activation of B was killed before its commit: its intent and its temporary link are there.
     Staged,
     /// Three, and an activation of B was killed after its commit: it is live, and no outcome is on record.
@@ -29,9 +31,9 @@ pub enum State {
 }
 
 /// All of them.
-pub const ALL: [State; 8] = {
+pub const ALL: [State; 9] = {
     use State::*;
-    [Fresh, One, Three, Trash, UnfinishedBuild, Staged, Flipped, Torn]
+    [Fresh, One, Three, Trash, UnfinishedBuild, UnfinishedDeploy, Staged, Flipped, Torn]
 };
 
 impl State {
@@ -54,6 +56,10 @@ impl State {
             Self::UnfinishedBuild => {
                 let source = tree.source("D").display().to_string();
                 tree.killed("syncfs:signal=SIGKILL:when=1", &["create", &source, "--id", "D"]);
+            }
+            Self::UnfinishedDeploy => {
+                let source = tree.source("D").display().to_string();
+                tree.killed("syncfs:signal=SIGKILL:when=1", &["deploy", &source]);
             }
             Self::Staged => tree.killed("renameat:signal=SIGKILL:when=1", &["activate", "B"]),
             Self::Flipped => tree.killed("fsync:signal=SIGKILL:when=3", &["activate", "B"]),
@@ -130,6 +136,7 @@ fn every_state_is_what_its_name_says() {
             State::One | State::Three => (live, false, 0, false, true, 0),
             State::Trash => (live, false, 1, false, true, 0),
             State::UnfinishedBuild => (live, false, 0, true, true, 1),
+            State::UnfinishedDeploy => (live, false, 0, false, true, 1),
             State::Staged => (live, true, 0, false, true, 1),
             State::Flipped => (live, false, 0, false, true, 1),
             State::Torn => (live, false, 0, false, false, 0),

@@ -38,7 +38,7 @@ pub struct Point {
 }
 
 /// Calls that change, sync or lock something on disk, or start another process, whatever their arguments.
-const CHANGES: &[&str] = &[
+pub const CHANGES: &[&str] = &[
     "mkdir",
     "mkdirat",
     "mknodat",
@@ -81,7 +81,7 @@ const CHANGES: &[&str] = &[
     "fsetxattr",
     "lsetxattr",
 ];
-const WRITES: &[&str] = &["write", "writev", "pwrite64", "pwritev", "pwritev2"];
+pub const WRITES: &[&str] = &["write", "writev", "pwrite64", "pwritev", "pwritev2"];
 
 impl Call {
     /// Whether it may leave another disk than was there before it, or durable what was not. A kill before any other call

@@ -21,7 +21,7 @@ pub struct Verb {
 /// States with a release in them.
 const WITH_RELEASES: &[State] = {
     use State::*;
-    &[One, Three, Trash, UnfinishedBuild, Staged, Flipped, Torn]
+    &[One, Three, Trash, UnfinishedBuild, UnfinishedDeploy, Staged, Flipped, Torn]
 };
 
 pub const INIT: Verb = Verb { name: "init", states: &ALL, words: |_, _| words(&["init"]), is_refused: never };
@@ -73,9 +73,9 @@ pub const REMOVE: Verb =
     Verb { name: "remove", states: WITH_RELEASES, words: |_, _| words(&["remove", "A"]), is_refused: without_a };
 pub const RESUME: Verb = Verb {
     name: "deploy --resume",
-    states: WITH_RELEASES,
+    states: &[State::Three, State::UnfinishedDeploy],
     words: |_, _| words(&["deploy", "--resume"]),
-    is_refused: never,
+    is_refused: without_deploy,
 };
 pub const WIRE: Verb = Verb {
     name: "supervisor wire",
@@ -116,6 +116,10 @@ fn always(_: &Sandbox) -> bool {
 
 fn without_a(tree: &Sandbox) -> bool {
     !tree.release("A").exists()
+}
+
+fn without_deploy(tree: &Sandbox) -> bool {
+    !fs::read_to_string(tree.at(".releasectl/journal.jsonl")).unwrap().contains("deploy")
 }
 
 fn is_created(tree: &Sandbox) -> bool {
