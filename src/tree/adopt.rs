@@ -15,14 +15,19 @@ impl LockedTree<'_> {
     /// there is no history of our own, the tool's becomes it.
     pub(super) fn adopt(&mut self) -> Result<Account> {
         let started = Instant::now();
-        let mut foreign = Vec::new();
+        // Where an earlier run was cut off, those it came to are looked at again: a mark in one tells of the others.
+        let (mut all, mut foreign) = (Vec::new(), Vec::new());
         for name in self.tree.releases().names()? {
             let Some(id) = name.to_str().and_then(|name| name.parse::<ReleaseId>().ok()) else { continue };
             if self.is_foreign(&id)? {
-                foreign.push(id);
+                foreign.push(id.clone());
+                all.push(id);
+            } else if self.tree.release(&id).is_ok_and(|manifest| manifest.origin.kind == SourceKind::Adopted) {
+                all.push(id);
             }
         }
-        let account = predecessor::account(&remains::gather(self.tree, &foreign)?);
+        let mut account = predecessor::account(&remains::gather(self.tree, &all)?);
+        account.releases.retain(|told| foreign.contains(&told.id));
         if account.releases.is_empty() {
             return Ok(account);
         }

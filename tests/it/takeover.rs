@@ -272,8 +272,11 @@ fn p20_whatever_kills_a_change_the_next_command_makes_releases_txt_true() {
     for when in 1.. {
         let tree = fabric();
         tree.done(&["init"]);
-        let faulty =
-            tree.faulty(&format!("renameat:signal=SIGKILL:when={when}"), &["activate", DAYS[0]]).status().unwrap();
+        let faulty = tree
+            .faulty(&format!("renameat:signal=SIGKILL:when={when}"), &["activate", DAYS[0]])
+            .output()
+            .unwrap()
+            .status;
         if faulty.success() {
             break;
         }
@@ -289,6 +292,27 @@ fn p20_whatever_kills_a_change_the_next_command_makes_releases_txt_true() {
         assert_eq!(debris.count(), 0, "{when}");
     }
     assert!(kills > 1, "the list is renamed into place after the link");
+}
+
+#[test]
+fn p20_a_takeover_that_was_killed_anywhere_is_finished_by_the_next() {
+    let tree = Sandbox::new();
+    DAYS.iter().for_each(|id| fabric_builds(&tree, id));
+    // Only what is taken over first says whose tree it is.
+    shell(&tree, &format!("touch releases/{}/.build-complete; ln -s \"$1/releases/{}\" current", DAYS[0], DAYS[2]));
+    let wanted = format!("{} {}:incomplete {} {}:incomplete", DAYS[0], DAYS[1], DAYS[2], DAYS[3]);
+    let mut kills = 0;
+    for when in 1.. {
+        if tree.faulty(&format!("renameat:signal=SIGKILL:when={when}"), &["init"]).output().unwrap().status.success() {
+            break;
+        }
+        kills += 1;
+        tree.done(&["init"]);
+        assert_eq!(summary(&tree), (wanted.clone(), DAYS[2].to_owned(), DAYS[0].to_owned()), "{when}");
+        tree.done(&["doctor"]);
+        fs::remove_dir_all(tree.at(".releasectl")).unwrap();
+    }
+    assert!(kills >= DAYS.len(), "a manifest is renamed into place for each");
 }
 
 #[test]
