@@ -13,7 +13,7 @@
 //! the value. A second `[include]` would silently replace the first, so one is made, at the end and marked as ours, only
 //! where there is none. A last line without an end keeps having none: it moves to the line that is added.
 
-use super::ini::{Entry, Ini, IniError, comment, expand, lines};
+use super::ini::{Entry, Ini, IniError, comment, expand, is_space, lines};
 use std::path::Path;
 
 /// How an `[include]` relates to an environment.
@@ -145,11 +145,14 @@ pub fn set_user(text: &str, name: &str) -> Result<String, IniError> {
     let mut all: Vec<String> = lines(text).map(str::to_owned).collect();
     let kinds = ["program:", "fcgi-program:", "eventlistener:"];
     for section in ini.sections.iter().rev().filter(|s| kinds.iter().any(|kind| s.name.starts_with(kind))) {
-        let users = section.entries.iter().filter(|entry| entry.key == "user");
-        for line in users.flat_map(|entry| entry.lines.iter()).rev() {
+        let (users, others): (Vec<&Entry>, Vec<&Entry>) = section.entries.iter().partition(|entry| entry.key == "user");
+        // A line that is indented deeper would be taken for more of the name.
+        let first = others.first().and_then(|entry| all.get(*entry.lines.first()?));
+        let indent = first.map(|line| white(line).to_owned()).unwrap_or_default();
+        for line in users.into_iter().flat_map(|entry| entry.lines.iter()).rev() {
             remove(&mut all, *line);
         }
-        insert(&mut all, section.line + 1, &format!("user = {name}"));
+        insert(&mut all, section.line + 1, &format!("{indent}user = {name}"));
     }
     Ok(all.concat())
 }
@@ -192,7 +195,7 @@ fn plain(token: &str) -> Option<String> {
 }
 
 fn white(line: &str) -> &str {
-    &line[..line.len() - line.trim_start().len()]
+    &line[..line.len() - line.trim_start_matches(is_space).len()]
 }
 
 fn end_of(line: &str) -> &str {

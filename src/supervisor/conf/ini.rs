@@ -162,7 +162,7 @@ fn trim(text: &str) -> &str {
 }
 
 /// White space as Python's `str.isspace` has it.
-fn is_space(c: char) -> bool {
+pub fn is_space(c: char) -> bool {
     c.is_whitespace() || ('\x1c'..='\x1f').contains(&c)
 }
 

@@ -103,6 +103,8 @@ fn the_user_is_written_into_every_program() {
     assert_eq!(set, expected);
     assert_eq!(set_user(&set, "cchq").unwrap(), set);
     assert_eq!(set_user("[program:a]", "x").unwrap(), "[program:a]\nuser = x");
+    let indented = set_user("[program:a]\n    command = x\n", "app").unwrap();
+    assert_eq!(indented, "[program:a]\n    user = app\n    command = x\n", "no key becomes more of the name");
 }
 
 proptest! {
