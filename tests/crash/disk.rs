@@ -3,6 +3,8 @@
 
 use crate::lab::left_out;
 use crate::sandbox::{Sandbox, is_root};
+use nix::mount::{self, MsFlags};
+use nix::sched::{CloneFlags, unshare};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -27,31 +29,30 @@ impl Kind {
 }
 
 /// Does `act` in a mount namespace of its own. What is mounted in it is gone when it returns or panics.
-#[allow(unsafe_code, reason = "the standard library has no name for these calls")]
 pub fn alone<T: Send>(act: impl FnOnce() -> T + Send) -> T {
     let entered = || {
-        use nix::libc::{CLONE_NEWNS, MS_PRIVATE, MS_REC, mount, unshare};
-        let nothing = std::ptr::null();
-        let (separate, private) = unsafe {
-            (unshare(CLONE_NEWNS), mount(c"none".as_ptr(), c"/".as_ptr(), nothing, MS_REC | MS_PRIVATE, nothing.cast()))
-        };
-        assert_eq!((separate, private), (0, 0), "{}", std::io::Error::last_os_error());
+        unshare(CloneFlags::CLONE_NEWNS).unwrap();
+        let nothing = None::<&str>;
+        mount::mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_PRIVATE, nothing).unwrap();
         act()
     };
     let done = std::thread::scope(|scope| scope.spawn(entered).join());
     done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
+/// Set for a test that was started once more, in a namespace where an ordinary user may mount.
+const INSIDE: &str = "RELEASECTL_INSIDE";
+
 /// Whether the test named `name` may mount a tmpfs here. For an ordinary user it is started once more by `unshare`, in
 /// which it may; then its answer is the test's own, and the caller has nothing left to do.
 pub fn may_mount(name: &str) -> bool {
-    if is_root() {
+    if is_root() || std::env::var_os(INSIDE).is_some() {
         return true;
     }
     let own = std::env::current_exe().unwrap();
     let mut again = Command::new("unshare");
-    again.args(["--map-root-user", "--mount"]).arg(own).args(["--exact", name, "--nocapture"]);
-    let output = again.output().unwrap();
+    again.args(["--map-current-user", "--keep-caps", "--mount"]).arg(own).args(["--exact", name, "--nocapture"]);
+    let output = again.env(INSIDE, "1").output().unwrap();
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     if said.contains("unshare failed") || said.contains("Operation not permitted") && !said.contains("running 1 test") {
         left_out(name, "an ordinary user may not make a namespace here");
@@ -70,7 +71,7 @@ pub fn command(tree: &Sandbox, program: &str, arguments: &[&str]) {
 
 /// Mounts a new file system of this kind at the tree's root. `inodes` is for ext4: so many and no more.
 #[track_caller]
-pub fn mount(tree: &Sandbox, kind: Kind, inodes: Option<u32>) {
+pub fn mount_image(tree: &Sandbox, kind: Kind, inodes: Option<u32>) {
     let (image, root) = (tree.beside("image"), tree.root());
     let (at, on) = (image.to_str().unwrap(), root.to_str().unwrap());
     fs::File::create(&image).unwrap().set_len(kind.bytes()).unwrap();
@@ -96,13 +97,9 @@ pub fn mount(tree: &Sandbox, kind: Kind, inodes: Option<u32>) {
 #[track_caller]
 pub fn tmpfs(tree: &Sandbox, limits: &str) {
     let root = tree.root();
-    let on = root.to_str().unwrap();
-    if root.exists() {
-        command(tree, "mount", &["-o", &format!("remount,{limits}"), on]);
-    } else {
-        fs::create_dir(&root).unwrap();
-        command(tree, "mount", &["-t", "tmpfs", "-o", limits, "none", on]);
-    }
+    let flags = if root.exists() { MsFlags::MS_REMOUNT } else { MsFlags::empty() };
+    let _ = fs::create_dir(&root);
+    mount::mount(Some("none"), &root, Some("tmpfs"), flags, Some(limits)).unwrap();
 }
 
 /// Writes into `directory` until not another byte fits: whole blocks, then files so small that they need none.

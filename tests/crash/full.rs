@@ -2,7 +2,7 @@
 //! is live is what it was or what was wanted; going back and cleaning work; and once there is room everything does.
 
 use crate::checker::Checker;
-use crate::disk::{Kind, alone, fill_blocks, fill_inodes, may_mount, mount, tmpfs};
+use crate::disk::{Kind, alone, fill_blocks, fill_inodes, may_mount, mount_image, tmpfs};
 use crate::lab::as_root_or_left_out;
 use crate::sandbox::{Answer, Sandbox};
 use crate::states::{Start, State};
@@ -76,7 +76,7 @@ fn filled_to_the_last(kind: Kind, inodes: Option<u32>, fill: impl Fn(&Sandbox) +
     }
     let tree = Sandbox::new();
     let complaints = alone(|| {
-        mount(&tree, kind, inodes);
+        mount_image(&tree, kind, inodes);
         tree.done(&["init"]);
         ["A", "B", "C", "D"].iter().for_each(|id| tree.create(id));
         ["A", "B", "C"].iter().for_each(|id| drop(tree.done(&["activate", id])));

@@ -194,7 +194,8 @@ fn pairs_with(first: usize) {
         let allowed = std::sync::Arc::new(allowed);
         let stride = if full() { 1 } else { STRIDE * changing.len().div_ceil(50) };
         // Each of the others meets it at other points.
-        let chosen = sample(&changing[at.min(changing.len() - 1)..], stride);
+        let here = &changing[at.min(changing.len() - 1)..];
+        let chosen = sample(here, stride.min(here.len()));
         meetings.extend(chosen.into_iter().map(|point| (*other, second.clone(), point, allowed.clone())));
     }
     let stops = AtomicUsize::new(0);
