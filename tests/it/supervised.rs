@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Longer than anything here takes, so that only what never happens fails.
@@ -24,6 +24,8 @@ pub enum Version {
 
 /// A directory of virtual environment `name` with these packages, made once and kept.
 pub fn virtualenv(name: &str, packages: &[&str]) -> PathBuf {
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let venv = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("test-cache").join(name);
     let whole = venv.join("whole");
     if !whole.exists() {
