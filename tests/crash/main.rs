@@ -20,6 +20,7 @@ mod kill;
 #[allow(dead_code, reason = "shared with the target `it`")]
 mod lab;
 mod privilege;
+mod power;
 mod properties;
 mod races;
 #[path = "../it/sandbox.rs"]
