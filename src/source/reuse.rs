@@ -120,18 +120,15 @@ impl Laying<'_> {
         Ok(seen.map(|seen| Item { name: file.name.clone(), seen, target, blob: Some(file.blob) }))
     }
 
-    /// Gives the earlier file a second name. It is looked at before, since that changes its time of the last change of
-    /// anything, and under the new name again, so that nobody can exchange it meanwhile.
+    /// Gives the earlier file a second name. It is looked at under the new one, so that nobody can exchange it meanwhile.
     fn share(&self, old: &Dir, new: &Dir, file: &File, line: &Line<'_>) -> Result<Option<Seen>, PathError> {
-        let wanted = self.order.looks.of(file.kind).mode | SFlag::S_IFREG.bits();
-        let fits = |stat: &FileStat| stat.st_mode == wanted && stat.st_uid == self.owner;
-        let before = old.stat(&file.name).ok().flatten().filter(fits);
-        let fit = before.is_some_and(|stat| line.still(&Seen::from(&stat)) == Some(file.blob));
-        if !fit || old.hard_link(&file.name, new).is_err() {
+        if old.hard_link(&file.name, new).is_err() {
             return Ok(None);
         }
+        let wanted = self.order.looks.of(file.kind).mode | SFlag::S_IFREG.bits();
+        let fits = |stat: &FileStat| stat.st_mode == wanted && stat.st_uid == self.owner;
         let seen = new.stat(&file.name)?.filter(fits).map(|stat| Seen::from(&stat));
-        let still = seen.filter(|seen| line.still(seen) == Some(file.blob));
+        let still = seen.filter(|seen| line.still_linked(seen) == Some(file.blob));
         if still.is_none() {
             new.unlink(&file.name)?;
         }

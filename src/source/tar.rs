@@ -7,12 +7,13 @@ use crate::directory::{Dir, PathError, kind};
 use crate::export::MEMBER;
 use crate::layout::STATE;
 use crate::pin::PREFIX;
+use crate::transfer::{Look, finish};
 use nix::errno::Errno;
 use nix::sys::stat::{Mode, SFlag};
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use tar::{Archive, Entry, EntryType};
@@ -85,6 +86,7 @@ struct Unpacking<'a> {
     parent: Option<(PathBuf, Dir)>,
     /// Names in lower case, of a stranger's members.
     seen: HashSet<Vec<u8>>,
+    buffer: Vec<u8>,
 }
 
 impl<'a> Unpacking<'a> {
@@ -101,6 +103,7 @@ impl<'a> Unpacking<'a> {
             written: 0,
             parent: None,
             seen: HashSet::new(),
+            buffer: vec![0; BUFFER],
         })
     }
 
@@ -156,9 +159,9 @@ impl<'a> Unpacking<'a> {
         let parent = self.parent_of(&path, name)?;
         match kind {
             EntryType::Regular | EntryType::Continuous => {
-                let file = parent.create_file(&base, 0o600).map_err(|error| taken(name, error))?;
-                self.content(entry, file, mode, name)?;
-                self.parent_of(&path, name)?.set_mtime(&base, time, 0)?;
+                let mut file = parent.create_file(&base, mode).map_err(|error| taken(name, error))?;
+                self.content(entry, &mut file, name)?;
+                finish(self.parent_of(&path, name)?, &base, &file, Look { mode, time: (time, 0) })?;
             }
             EntryType::Symlink => {
                 let target = link_target(entry, name)?;
@@ -194,9 +197,13 @@ impl<'a> Unpacking<'a> {
     }
 
     fn directory(&mut self, path: &Path, mode: u32, name: &Path) -> Result<()> {
-        let dir = open_making(self.into, path).map_err(|error| taken(name, error))?;
         // One that could not be entered could not be filled.
-        dir.set_mode(mode | 0o700)?;
+        let mode = mode | 0o700;
+        let parent = self.parent_of(path, name)?;
+        let dir = parent.ensure_dir(path.file_name().unwrap_or_default(), mode).map_err(|error| taken(name, error))?;
+        if dir.own_stat()?.st_mode & 0o7777 != mode {
+            dir.set_mode(mode)?;
+        }
         self.parent = Some((path.to_owned(), dir));
         Ok(())
     }
@@ -210,12 +217,12 @@ impl<'a> Unpacking<'a> {
         self.parent.as_ref().map(|(_, dir)| dir).ok_or_else(|| refuse(name, "it has no directory"))
     }
 
-    fn content(&mut self, entry: &mut Entry<'_, Watched<'_>>, mut file: File, mode: u32, name: &Path) -> Result<()> {
+    fn content(&mut self, entry: &mut Entry<'_, Watched<'_>>, file: &mut File, name: &Path) -> Result<()> {
         let size = entry.size();
         if self.maker == Maker::Stranger && size > self.room.saturating_sub(self.written) {
             return Err(refuse(name, format!("it says it has {size} bytes, more than there is room for")));
         }
-        let copied = io::copy(entry, &mut file).map_err(|cause| {
+        let copied = pour(entry, file, &mut self.buffer).map_err(|cause| {
             let path = self.into.path().join(name);
             if cause.raw_os_error().is_some() {
                 PathError::new("write", path, cause).into()
@@ -227,7 +234,7 @@ impl<'a> Unpacking<'a> {
             return Err(refuse(name, format!("it is cut short: {copied} of {size} bytes")));
         }
         self.written += size;
-        Ok(self.into.set_file_mode(&file, name, mode)?)
+        Ok(())
     }
 
     /// A second name for a file that came before, reached without following anything.
@@ -291,8 +298,27 @@ fn link_target(entry: &Entry<'_, Watched<'_>>, name: &Path) -> Result<PathBuf> {
     bytes.map(|bytes| PathBuf::from(OsStr::from_bytes(&bytes))).ok_or_else(|| refuse(name, "it is a link to nothing"))
 }
 
+/// Writes all that can be read. Returns how much that was.
+fn pour(from: &mut dyn Read, into: &mut File, buffer: &mut [u8]) -> io::Result<u64> {
+    let mut poured = 0;
+    loop {
+        match from.read(buffer) {
+            Ok(0) => return Ok(poured),
+            Ok(read) => {
+                into.write_all(&buffer[..read])?;
+                poured += read as u64;
+            }
+            Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
+            Err(cause) => return Err(cause),
+        }
+    }
+}
+
 /// Opens a directory below `root`, made where it is missing, no link followed on the way.
 pub(super) fn open_making(root: &Dir, path: &Path) -> std::result::Result<Dir, PathError> {
+    if let Ok(dir) = root.open_below(path) {
+        return Ok(dir);
+    }
     path.iter().try_fold(root.duplicate()?, |at, name| at.ensure_dir(name, 0o755))
 }
 

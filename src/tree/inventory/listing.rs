@@ -185,11 +185,17 @@ impl Line<'_> {
 
     /// The blob that the file `seen` holds: none if it is not the file that was recorded, or not as it was then.
     pub fn still(&self, seen: &Seen) -> Option<Blob> {
+        let file = self.origin.split_once(' ')?.1;
+        let timed = file.contains(' ') && seen.links == 1;
+        self.still_linked(seen).filter(|_| !timed || file == seen.identify())
+    }
+
+    /// The same of a file that was given other names, or lost some, since it was recorded: that changes the time of the
+    /// last change of anything, which says nothing then.
+    pub fn still_linked(&self, seen: &Seen) -> Option<Blob> {
         let (blob, file) = self.origin.split_once(' ')?;
-        let (inode, touched) = file.split_once(' ').unwrap_or((file, ""));
-        let same = self.what == seen.describe()
-            && inode.parse() == Ok(seen.inode)
-            && (touched.is_empty() || seen.links > 1 || file == seen.identify());
+        let inode = file.split(' ').next()?;
+        let same = inode.parse() == Ok(seen.inode) && self.what == seen.describe();
         parse_blob(blob).filter(|_| same)
     }
 }
