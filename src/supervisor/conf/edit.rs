@@ -53,7 +53,7 @@ pub fn pattern(root: &Path) -> Result<String, EditError> {
         match c {
             '%' => pattern.push_str("%%"),
             '[' | '*' | '?' => pattern.extend(['[', c, ']']),
-            c if c.is_whitespace() => pattern.push('?'),
+            c if is_space(c) => pattern.push('?'),
             c => pattern.push(c),
         }
     }
@@ -68,7 +68,7 @@ pub fn status(text: &str, pattern: &str, owner: &str) -> Result<Wired, EditError
     let Some(files) = include(&ini)? else { return Ok(Wired::No) };
     let tagged = tagged_line(files, text, owner);
     let named = |token: &str| token == pattern || plain(token) == plain(pattern);
-    let listed = files.value.split_whitespace().any(named);
+    let listed = words(&files.value).any(named);
     Ok(match (tagged, listed) {
         (Some((_, value)), _) if named(&value) => Wired::Yes,
         (Some(_), _) => Wired::Elsewhere,
@@ -89,7 +89,7 @@ pub fn wire(text: &str, pattern: &str, owner: &str) -> Result<String, EditError>
     }
     let ini = Ini::parse(text)?;
     let mut all: Vec<String> = lines(text).map(str::to_owned).collect();
-    let before: Vec<&str> = include(&ini)?.map(|files| files.value.split_whitespace().collect()).unwrap_or_default();
+    let before: Vec<&str> = include(&ini)?.map(|files| words(&files.value).collect()).unwrap_or_default();
     match include(&ini)? {
         Some(files) => {
             let last = files.lines.last().copied().unwrap_or_default();
@@ -110,7 +110,7 @@ pub fn wire(text: &str, pattern: &str, owner: &str) -> Result<String, EditError>
     }
     let wired = all.concat();
     let after = Ini::parse(&wired)?;
-    let listed: Vec<&str> = include(&after)?.map(|files| files.value.split_whitespace().collect()).unwrap_or_default();
+    let listed: Vec<&str> = include(&after)?.map(|files| words(&files.value).collect()).unwrap_or_default();
     if listed == [before, vec![pattern]].concat() {
         return Ok(wired);
     }
@@ -186,8 +186,13 @@ fn tagged_line(files: &Entry, text: &str, owner: &str) -> Option<(usize, String)
     let tag = tag(owner);
     let all: Vec<&str> = lines(text).collect();
     let found = files.lines.iter().skip(1).find(|line| all.get(**line).and_then(|l| comment(l)) == Some(tag.as_str()));
-    let value = |line: &str| line.split_whitespace().next().unwrap_or_default().to_owned();
+    let value = |line: &str| words(line).next().unwrap_or_default().to_owned();
     found.map(|line| (*line, value(all[*line])))
+}
+
+/// What stands between white space, as Python's `str.split` has it.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(is_space).filter(|word| !word.is_empty())
 }
 
 fn plain(token: &str) -> Option<String> {
