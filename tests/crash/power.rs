@@ -3,6 +3,7 @@
 //! is shown to be needed for that by leaving it out.
 
 mod model;
+mod real;
 
 use crate::checker::Checker;
 use crate::sandbox::Sandbox;
