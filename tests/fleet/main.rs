@@ -11,6 +11,7 @@ mod load;
 #[path = "../it/packages.rs"]
 #[allow(dead_code, reason = "other tests need more of it")]
 mod packages;
+mod recording;
 mod scenario;
 mod shell;
 mod site;
