@@ -24,9 +24,13 @@ CACHE = TARGET / "bench"
 PROGRAM = os.path.abspath(os.environ.get("RELEASECTL", TARGET / "x86_64-unknown-linux-musl/release/releasectl"))
 ROUNDS = int(os.environ.get("ROUNDS", "7"))
 
-# Killed or hung up, a benchmark still takes its mounts and loop devices away.
-for number in (signal.SIGTERM, signal.SIGHUP):
-    signal.signal(number, lambda number, _: sys.exit(128 + number))
+def ended(number, _):
+    """Killed or hung up, a benchmark still takes its mounts and loop devices away."""
+    sys.exit(128 + number)
+
+
+for _number in (signal.SIGTERM, signal.SIGHUP):
+    signal.signal(_number, ended)
 
 
 def environment(**more):

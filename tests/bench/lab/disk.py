@@ -1,13 +1,14 @@
 """File systems like those of servers: journaled, in sparse images below target/bench, without the host's page cache."""
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
-from . import CACHE, run
+from . import CACHE, ended, run
 
 # How each is made and mounted. The inode tables are written at once: nothing in the background disturbs a round.
 KINDS = {
@@ -39,12 +40,17 @@ def disk(kind, size=8 * GIB):
         loop = run("losetup", "--find", "--show", "--direct-io=on", image).strip()
         try:
             run("mount", *options, loop, mounted)
-            try:
-                yield mounted
-            finally:
-                unmount(mounted)
+            yield mounted
         finally:
+            # A second signal, or one to the whole group, must not leave a mount behind.
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, signal.SIG_IGN)
+            if os.path.ismount(mounted):
+                unmount(mounted)
             run("losetup", "--detach", loop)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, ended)
 
 
 def unmount(mounted):
