@@ -114,6 +114,7 @@ impl std::str::FromStr for Resumed {
 
 /// The verbs
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub enum Command {
     /// Lay out the tree; take over what is there
     Init,
