@@ -89,10 +89,10 @@ impl<'a> Mirror<'a> {
 
     /// The commit that `reference` names in this mirror, HEAD after an update only; `None` if it names none.
     pub(super) fn resolve(&self, reference: Option<&str>) -> Option<String> {
-        let wanted = match reference {
-            None | Some("HEAD" | "@") => FETCHED.to_owned(),
-            Some(other) => other.to_owned(),
-        };
+        let wanted = reference.unwrap_or("HEAD");
+        let from_head = wanted.strip_prefix("HEAD").or_else(|| wanted.strip_prefix('@'));
+        let from_head = from_head.filter(|rest| rest.is_empty() || rest.starts_with(['~', '^']));
+        let wanted = from_head.map_or_else(|| wanted.to_owned(), |rest| format!("{FETCHED}{rest}"));
         let verb = ["rev-parse", "--verify", "--quiet", "--end-of-options"];
         let answer = self.git(verb).args([format!("{wanted}^{{commit}}")]).capture().ok()?;
         let text = String::from_utf8(answer).ok()?;

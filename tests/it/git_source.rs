@@ -54,7 +54,7 @@ fn a_ref_is_a_branch_a_tag_a_hash_or_any_other_name_git_knows() {
         bench.gives(source, Some(name), &bench.three);
     }
     bench.gives(source, Some("side"), &bench.two);
-    for name in ["v1", "refs/tags/v1", "master~1"] {
+    for name in ["v1", "refs/tags/v1", "master~1", "HEAD~1", "@^"] {
         bench.gives(source, Some(name), &bench.one);
     }
     for hash in [&bench.one, &bench.two, &bench.three] {
