@@ -123,12 +123,12 @@ fn p03_init_killed_at_any_call() {
 
 #[test]
 fn p12_create_killed_at_any_call() {
-    killed_everywhere(&verbs::CREATE, 400);
+    killed_everywhere(&verbs::CREATE, 330);
 }
 
 #[test]
 fn p12_create_of_a_tar_killed_at_any_call() {
-    killed_everywhere(&verbs::CREATE_TAR, 40);
+    killed_everywhere(&verbs::CREATE_TAR, 32);
 }
 
 #[test]
