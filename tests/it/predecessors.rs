@@ -74,11 +74,12 @@ impl<'a> Capistrano<'a> {
                    install_plugin Capistrano::SCM::Git\n";
         let deploy = format!(
             "set :application, 'app'\nset :repo_url, '{}'\nset :branch, 'master'\nset :deploy_to, '{}'\n\
-             set :linked_dirs, %w[log public/system]\nset :local_user, 'ci'\nset :keep_releases, 9\n\
+             set :tmp_dir, '{}'\nset :linked_dirs, %w[log public/system]\nset :local_user, 'ci'\nset :keep_releases, 9\n\
              before 'deploy:publishing', :build do\n  raise 'it does not build' if ENV['FAIL'] == 'build'\nend\n\
              after 'deploy:publishing', :serve do\n  raise 'it does not start' if ENV['FAIL'] == 'restart'\nend\n",
             source.display(),
-            tree.root().display()
+            tree.root().display(),
+            tree.beside("tmp").display()
         );
         fs::write(place.join("Capfile"), scm).unwrap();
         fs::write(place.join("config/deploy.rb"), deploy).unwrap();

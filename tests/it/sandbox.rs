@@ -49,6 +49,10 @@ impl Sandbox {
     fn below(directory: &Path) -> Self {
         let place = tempfile::Builder::new().prefix("releasectl-").tempdir_in(directory).unwrap();
         fs::create_dir(place.path().join("home")).unwrap();
+        // Whatever is killed leaves its temporary files here. Programs of another user make some too.
+        let temporary = place.path().join("tmp");
+        fs::create_dir(&temporary).unwrap();
+        fs::set_permissions(&temporary, fs::Permissions::from_mode(0o1777)).unwrap();
         Self { place }
     }
 
@@ -147,6 +151,7 @@ impl Sandbox {
         let mut command = Command::new(program);
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("HOME", self.beside("home")).env("LANG", "C.UTF-8").env("GIT_CONFIG_NOSYSTEM", "1");
+        command.env("TMPDIR", self.beside("tmp"));
         for who in ["AUTHOR", "COMMITTER"] {
             command.env(format!("GIT_{who}_NAME"), "A. Tester").env(format!("GIT_{who}_EMAIL"), "tester@example.org");
         }
