@@ -136,6 +136,16 @@ pub enum StepStatus {
     Failed,
 }
 
+impl fmt::Display for StepStatus {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.pad(match self {
+            Self::Done => "done",
+            Self::Skipped => "skipped",
+            Self::Failed => "failed",
+        })
+    }
+}
+
 /// A release's own record. `ready_at` is written last and is the commit of the build.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {

@@ -103,7 +103,9 @@ fn bring_source(context: &Context, tree: &Tree, build: &mut Build, ready: &Ready
     let started = Instant::now();
     let mirrors = tree.state().ensure_dir(MIRROR, 0o700)?;
     let (release, tools, stages) = (build.dir(), &context.tools, &*context.stages);
-    let (earlier, link) = (earlier_source(tree, build.id())?, context.config.settings.source.link);
+    // Only files of a commit are known by what they hold; an open release would be one in use.
+    let earlier = if let Ready::Commit(_) = ready { earlier_source(tree, build.id())? } else { None };
+    let link = context.config.settings.source.link;
     let (own, earlier) = (tree.root().identity()?, earlier.as_ref());
     let made = source::bring(ready, &Site { release, mirrors: &mirrors, tree: own, earlier, link, tools, stages })?;
     let brought = match ready.export()? {

@@ -79,26 +79,49 @@ pub(super) fn build(context: &Context, tree: &Tree, wanted: &Create, cause: &str
     }
     let source = source_of(context, wanted, resumed.as_ref())?;
     let (ready, origin) = prepare(context, tree, &source, resumed.as_ref())?;
+    // A name that nobody gave may stand in the tar. It may be long in coming, so that is before the lock; a given name is
+    // reserved at once.
+    let id = match &wanted.id {
+        None if resumed.is_none() => suggested(tree, &ready)?,
+        named => named.clone(),
+    };
     let mut locked = context.lock_briefly(tree)?;
     let build = match &resumed {
         Some(manifest) => locked.resume(&manifest.id, Some(cause.to_owned())),
         None => {
             let pin = wanted.keep_days.map(|days| Pin::for_days(days, context.actor.clock.now())).transpose()?;
-            let (id, cause) = (wanted.id.clone().or(suggested(tree, &ready)?), Some(cause.to_owned()));
-            locked.reserve(Reservation { id, origin: origin.clone(), pin, cause })
+            locked.reserve(Reservation { id, origin: origin.clone(), pin, cause: Some(cause.to_owned()) })
         }
     };
     context.tell(&mut locked);
     drop(locked);
     let mut build = build?;
-    if build.manifest.origin.revision != origin.revision {
-        // What was done was done to other code.
-        build.forget(|_| true)?;
-    }
-    build.manifest.origin = origin;
-    let outcome = assemble::run(context, tree, &mut build, &ready, wanted.manner);
+    let outcome = by_its_papers(&ready, resumed.as_ref(), origin).and_then(|origin| {
+        if build.manifest.origin.revision != origin.revision {
+            // What was done was done to other code.
+            build.forget(|_| true)?;
+        }
+        build.manifest.origin = origin;
+        assemble::run(context, tree, &mut build, &ready, wanted.manner)
+    });
     conclude(context, tree, &mut build, outcome)?;
     Ok(build)
+}
+
+/// Where the code comes from, as the papers of an export say it.
+fn by_its_papers(ready: &Ready, resumed: Option<&Manifest>, mut origin: Origin) -> Result<Origin> {
+    if !matches!(ready, Ready::Tar(_)) {
+        return Ok(origin);
+    }
+    match resumed.filter(|manifest| manifest.has_done("source") && manifest.origin.location == origin.location) {
+        // It is there, and not read again unless somebody has damaged it since.
+        Some(manifest) => Ok(manifest.origin.clone()),
+        None => {
+            let was = ready.export()?.map(|export| export.origin);
+            (origin.r#ref, origin.revision) = was.map_or((None, None), |was| (was.r#ref, was.revision));
+            Ok(origin)
+        }
+    }
 }
 
 /// What it is called on the host that handed it over, if that name is free here.
@@ -171,16 +194,6 @@ fn prepare(context: &Context, tree: &Tree, source: &Source, resumed: Option<&Man
         Source::Tar(path) => Ready::Tar(Incoming::new(Some(path.clone()))),
         Source::Stdin => Ready::Tar(Incoming::new(None)),
     };
-    if let Ready::Tar(_) = &ready {
-        match resumed.filter(|manifest| manifest.has_done("source") && manifest.origin.location == origin.location) {
-            // It is there, and not read again unless somebody has damaged it since.
-            Some(manifest) => origin = manifest.origin.clone(),
-            None => {
-                let was = ready.export()?.map(|export| export.origin);
-                (origin.r#ref, origin.revision) = was.map_or((None, None), |was| (was.r#ref, was.revision));
-            }
-        }
-    }
     Ok((ready, origin))
 }
 

@@ -13,6 +13,7 @@ use crate::commands::status::Status;
 use crate::commands::verify::Verified;
 use crate::commands::{Outcome, deploy::Deployed, init::Initialised, programs::Operated, supervisor::Supervised};
 use crate::error::Error;
+use crate::pin::Pin;
 use crate::release::{ReleaseId, State};
 use std::fmt::Write;
 
@@ -80,7 +81,7 @@ pub fn outcome(outcome: &Outcome, paint: Paint, quiet: bool) -> String {
         Outcome::Activate(activation) => activate(&mut out, activation, paint),
         Outcome::Clean(_) => Ok(()),
         Outcome::Pin(pinned) => match &pinned.keep_until {
-            Some(pin) => writeln!(out, "{} is kept until {pin}", pinned.release),
+            Some(pin) => writeln!(out, "{} is {}", pinned.release, kept(*pin)),
             None => writeln!(out, "{} is not pinned", pinned.release),
         },
     };
@@ -200,12 +201,19 @@ fn remarks(release: &Release) -> Vec<String> {
         remarks.push("previous".to_owned());
     }
     if let Some(pin) = &release.keep_until {
-        remarks.push(format!("kept until {pin}"));
+        remarks.push(kept(*pin));
     }
     if !release.pids.is_empty() {
         remarks.push(format!("{} processes", release.pids.len()));
     }
     remarks
+}
+
+fn kept(pin: Pin) -> String {
+    match pin {
+        Pin::Until(moment) => format!("kept until {moment}"),
+        Pin::Forever | Pin::Unreadable => "kept for good".to_owned(),
+    }
 }
 
 fn status(out: &mut String, status: &Status, paint: Paint) -> std::fmt::Result {
@@ -251,7 +259,7 @@ fn show(out: &mut String, shown: &Shown, paint: Paint) -> std::fmt::Result {
         writeln!(out, "is         {}", remarks.join(", "))?;
     }
     for step in &shown.steps {
-        writeln!(out, "step       {} {:?} {}", step.name, step.status, span(step.seconds))?;
+        writeln!(out, "step       {} {} {}", step.name, step.status, span(step.seconds))?;
     }
     Ok(())
 }
