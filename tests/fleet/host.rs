@@ -19,7 +19,8 @@ mount -t overlay overlay -o "lowerdir=/,upperdir=upper,workdir=work" root
 cp "$place/host" root/etc/ssh/ssh_host_ed25519_key
 cp "$place/sshd_config" root/etc/ssh/sshd_config
 install -m 755 "$place/uv" root/usr/local/bin/uv
-rm -rf root/root/.ssh root/etc/releasectl root/srv
+# What the machine's root has his shell do at each start is no part of a host.
+rm -rf root/root/.ssh root/root/.bash* root/root/.profile root/etc/releasectl root/srv
 install -d -m 700 root/root/.ssh root/srv/old
 chmod 755 root/srv
 install -m 600 "$place/client.pub" root/root/.ssh/authorized_keys
