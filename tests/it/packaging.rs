@@ -19,7 +19,9 @@ fn package(ending: &str) -> PathBuf {
 /// What a program says on standard output; it must succeed and say nothing else.
 #[track_caller]
 fn said(program: &str, arguments: &[&str], file: &Path) -> String {
-    let output = Command::new(program).args(arguments).arg(file).output().unwrap();
+    // lintian leaves temporary files behind.
+    let place = tempfile::tempdir().unwrap();
+    let output = Command::new(program).args(arguments).arg(file).env("TMPDIR", place.path()).output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success() && errors.is_empty(), "{program}: {said}{errors}");

@@ -132,7 +132,10 @@ impl Sandbox {
 }
 
 fn tools(environment: &[(&str, std::ffi::OsString)]) -> Tools {
-    Tools::new(environment.iter().map(|(name, value)| (name.into(), value.clone())), false)
+    // uv leaves its lock there.
+    let temporary = ("TMPDIR".into(), env!("CARGO_TARGET_TMPDIR").into());
+    let own = environment.iter().map(|(name, value)| (name.into(), value.clone()));
+    Tools::new(std::iter::once(temporary).chain(own), false)
 }
 
 /// uv, installed from PyPI once and kept in `target/test-cache`.
