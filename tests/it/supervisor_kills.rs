@@ -142,8 +142,8 @@ fn a_failing_activation_killed_at_any_change_leaves_what_the_next_command_makes_
         let workers: Vec<_> = (0..WORLDS).map(|worker| scope.spawn(move || missed(worker))).collect();
         workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
     });
-    // Where what is asked of supervisord shifts too much on a busy machine, the kills beside that place must do.
-    let on_disk: Vec<_> = missed.iter().filter(|place| place.call != "sendto").collect();
-    assert!(on_disk.is_empty(), "of {} places these were never met: {on_disk:?}", places.len());
-    assert!(missed.len() * 10 <= places.len(), "of {} places these were never met: {missed:?}", places.len());
+    // What is asked of supervisord shifts less once the other worlds are gone.
+    let world = world();
+    let never: Vec<_> = missed.into_iter().filter(|place| !killed_at(&world, place, 0)).collect();
+    assert!(never.is_empty(), "of {} places these were never met: {never:?}", places.len());
 }
