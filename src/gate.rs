@@ -1,6 +1,8 @@
 //! The gate: what the client of an ssh key may ask for. It is the key's forced command in authorized_keys,
 //!
-//!     restrict,command="releasectl gate -e production --allow create,activate,list --key ci" ssh-ed25519 …
+//! ```text
+//! restrict,command="releasectl gate -e production --allow create,activate,list --key ci" ssh-ed25519 …
+//! ```
 //!
 //! and reads what the client typed from SSH_ORIGINAL_COMMAND. There is no shell: the words are split here, parsed by the
 //! same types as any other command line, and what came out is judged, not how it was spelt. The tree and its
