@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::Builder;
 
 /// How many handles wait for the directories below them at most; what lies below others is opened from the root.
 const WAITING: usize = 16;
@@ -80,11 +81,14 @@ where
     let state = State { waiting, handles: 0, busy: 0, done: Vec::new(), failed: None };
     let (state, changed) = (Mutex::new(state), Condvar::new());
     std::thread::scope(|scope| {
-        for _ in 0..workers() {
-            scope.spawn(|| {
-                start();
-                work(&state, &changed, &visit);
-            });
+        let worker = || {
+            start();
+            work(&state, &changed, &visit);
+        };
+        let threads = (0..workers()).filter(|_| Builder::new().spawn_scoped(scope, worker).is_ok()).count();
+        // None can be had: slower, on this one, whose umask belongs to others.
+        if threads == 0 {
+            work(&state, &changed, &visit);
         }
     });
     let State { mut done, failed, .. } = state.into_inner().unwrap_or_else(PoisonError::into_inner);

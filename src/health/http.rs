@@ -146,7 +146,8 @@ fn resolve(host: &str, port: u16, deadline: Instant) -> Result<Vec<SocketAddr>, 
     }
     let (tell, told) = mpsc::channel();
     let host = host.to_owned();
-    std::thread::spawn(move || tell.send((host.as_str(), port).to_socket_addrs().map(Vec::from_iter)));
+    let ask = move || tell.send((host.as_str(), port).to_socket_addrs().map(Vec::from_iter));
+    std::thread::Builder::new().spawn(ask).map_err(HttpError::Connect)?;
     told.recv_timeout(left(deadline)?).map_err(|_| HttpError::Overdue)?.map_err(HttpError::Connect)
 }
 

@@ -13,6 +13,8 @@ use std::ffi::{OsStr, OsString};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::thread::Builder;
 
 /// What is read of git's output at once.
 const BUFFER: usize = 256 * 1024;
@@ -72,15 +74,25 @@ pub(super) fn write(mirror: &Mirror<'_>, order: &Order<'_>, places: &[Place]) ->
     let writers = if places.len() < WORTH_TWO { 1 } else { workers() };
     let share = places.len().div_ceil(writers).max(1);
     let parts = places.chunks(share).map(|places| Ok((places, read(mirror, order.contents, places)?)));
-    let parts: Vec<_> = parts.collect::<Result<_>>()?;
+    let parts: Mutex<Vec<_>> = Mutex::new(parts.collect::<Result<_>>()?);
+    let next = || parts.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    let work = || {
+        let mut made = Made::new();
+        while let Some((places, git)) = next() {
+            made.extend(Writer { order, folder: None }.run(git, places)?);
+        }
+        Ok(made)
+    };
+    let start = || {
+        with_exact_modes();
+        work()
+    };
     std::thread::scope(|scope| {
-        let start = |(places, git)| {
-            scope.spawn(move || {
-                with_exact_modes();
-                Writer { order, folder: None }.run(git, places)
-            })
-        };
-        let running: Vec<_> = parts.into_iter().map(start).collect();
+        let running: Vec<_> = (0..writers).filter_map(|_| Builder::new().spawn_scoped(scope, start).ok()).collect();
+        // None can be had: slower, on this one, whose umask belongs to others.
+        if running.is_empty() {
+            return work();
+        }
         let mut made = Made::with_capacity(places.len());
         let mut outcome = Ok(());
         for writer in running {

@@ -1,6 +1,6 @@
 //! Releases from git repositories of every kind, at every kind of ref.
 
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Sandbox, picture};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -171,4 +171,36 @@ fn what_surrounds_the_call_does_not_change_what_is_built() {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(bench.tree.json(&["show", "A"])["release"]["revision"], bench.three);
+}
+
+#[test]
+fn a_system_that_gives_no_thread_gets_the_same_release() {
+    let tree = Sandbox::laid_out();
+    let repository = tree.repository("app");
+    fs::write(repository.join("releasectl.toml"), "[shared]\ncarry = ['node_modules']\n").unwrap();
+    for number in 0..300 {
+        fs::create_dir_all(repository.join(format!("d{}", number % 9))).unwrap();
+        fs::write(repository.join(format!("d{}/{number}", number % 9)), format!("{number}\n")).unwrap();
+    }
+    tree.commit(&repository, "many");
+    let source = repository.to_str().unwrap();
+    tree.ends(0, &["create", source, "--id", "A"]);
+    tree.ends(0, &["activate", "A"]);
+    fs::create_dir_all(tree.release("A").join("node_modules/a/b")).unwrap();
+    fs::write(tree.release("A").join("node_modules/a/b/c"), "carried\n").unwrap();
+    // No address space holds such a stack, so that no thread can be made.
+    let alone = |words: &[&str]| {
+        let output = tree.command(words).env("RUST_MIN_STACK", (1_u64 << 50).to_string()).output().unwrap();
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    alone(&["create", source, "--id", "B"]);
+    alone(&["verify", "B"]);
+    assert_eq!(fs::read(tree.release("B").join("node_modules/a/b/c")).unwrap(), b"carried\n");
+    let code = |id: &str| {
+        let mut code = picture(&tree.release(id));
+        code.retain(|path, _| !path.starts_with(".releasectl"));
+        code
+    };
+    assert_eq!(code("A"), code("B"));
+    alone(&["remove", "B"]);
 }
