@@ -144,11 +144,15 @@ pub fn set_user(text: &str, name: &str) -> Result<String, IniError> {
     let ini = Ini::parse(text)?;
     let mut all: Vec<String> = lines(text).map(str::to_owned).collect();
     let kinds = ["program:", "fcgi-program:", "eventlistener:"];
-    for section in ini.sections.iter().rev().filter(|s| kinds.iter().any(|kind| s.name.starts_with(kind))) {
+    for (place, section) in ini.sections.iter().enumerate().rev() {
+        if !kinds.iter().any(|kind| section.name.starts_with(kind)) {
+            continue;
+        }
         let (users, others): (Vec<&Entry>, Vec<&Entry>) = section.entries.iter().partition(|entry| entry.key == "user");
-        // A line that is indented deeper would be taken for more of the name.
-        let first = others.first().and_then(|entry| all.get(*entry.lines.first()?));
-        let indent = first.map(|line| white(line).to_owned()).unwrap_or_default();
+        // If what follows, a key or the next header, were indented deeper, it would be taken for more of the name.
+        let key = others.first().and_then(|entry| entry.lines.first().copied());
+        let follows = key.or_else(|| ini.sections.get(place + 1).map(|next| next.line));
+        let indent = follows.and_then(|line| all.get(line)).map(|line| white(line).to_owned()).unwrap_or_default();
         for line in users.into_iter().flat_map(|entry| entry.lines.iter()).rev() {
             remove(&mut all, *line);
         }

@@ -105,6 +105,8 @@ fn the_user_is_written_into_every_program() {
     assert_eq!(set_user("[program:a]", "x").unwrap(), "[program:a]\nuser = x");
     let indented = set_user("[program:a]\n    command = x\n", "app").unwrap();
     assert_eq!(indented, "[program:a]\n    user = app\n    command = x\n", "no key becomes more of the name");
+    let header = set_user("[program:a]\n  [program:b]\n", "app").unwrap();
+    assert_eq!(header, "[program:a]\n  user = app\n  [program:b]\nuser = app\n", "nor does a header");
 }
 
 proptest! {
