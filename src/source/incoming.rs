@@ -11,6 +11,8 @@ use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::path::PathBuf;
 use std::rc::Rc;
 
+/// What standard input is called where a path is named.
+const STDIN: &str = "/dev/stdin";
 /// What is read at a time.
 const BUFFER: usize = 128 * 1024;
 /// A tar's block.
@@ -31,12 +33,36 @@ struct Opened {
     export: Option<Export>,
 }
 
-/// Its content, and how much of it was read before it was decompressed.
+/// Its content.
 pub(super) struct Stream {
     /// Decompressed.
     pub(super) reader: Box<dyn Read>,
-    /// Bytes.
-    pub(super) read: Rc<Cell<u64>>,
+    /// What is known of the reading below.
+    pub(super) intake: Rc<Intake>,
+}
+
+/// What became of reading a tar, before it is decompressed.
+#[derive(Default)]
+pub(super) struct Intake {
+    path: PathBuf,
+    read: Cell<u64>,
+    failed: Cell<Option<i32>>,
+}
+
+impl Intake {
+    /// Bytes so far.
+    pub(super) fn read(&self) -> u64 {
+        self.read.get()
+    }
+
+    /// What came of the tar, unless the system failed to read it: what the layers above made of that is no fault of
+    /// the tar.
+    pub(super) fn judge<T>(&self, outcome: Result<T>) -> Result<T> {
+        match self.failed.get() {
+            Some(errno) => Err(PathError::new("read", &self.path, io::Error::from_raw_os_error(errno)).into()),
+            None => outcome,
+        }
+    }
 }
 
 impl fmt::Debug for Incoming {
@@ -60,7 +86,7 @@ impl Incoming {
     /// Its content, which can be had once.
     pub(super) fn stream(&self) -> Result<Stream> {
         self.open()?;
-        let spent = || Stream { reader: Box::new(io::empty()), read: Rc::default() };
+        let spent = || Stream { reader: Box::new(io::empty()), intake: Rc::default() };
         Ok(self
             .opened
             .borrow_mut()
@@ -76,11 +102,12 @@ impl Incoming {
             Some(path) => Box::new(File::open(path).map_err(|cause| PathError::new("open", path, cause))?),
             None => Box::new(io::stdin()),
         };
-        let read = Rc::new(Cell::new(0));
-        let counted = BufReader::with_capacity(BUFFER, Counted { inner, read: read.clone() });
-        let reader = decompressed(counted).map_err(|cause| SourceError::NoTar { why: plain(&cause.to_string()) })?;
-        let (reader, export) = look(reader)?;
-        *self.opened.borrow_mut() = Some(Box::new(Opened { stream: Stream { reader, read }, export }));
+        let path = self.path.clone().unwrap_or_else(|| STDIN.into());
+        let intake = Rc::new(Intake { path, ..Intake::default() });
+        let watched = BufReader::with_capacity(BUFFER, Watched { inner, intake: intake.clone() });
+        let reader = decompressed(watched).map_err(|cause| SourceError::NoTar { why: plain(&cause.to_string()) });
+        let (reader, export) = intake.judge(reader.and_then(look))?;
+        *self.opened.borrow_mut() = Some(Box::new(Opened { stream: Stream { reader, intake }, export }));
         Ok(())
     }
 }
@@ -148,7 +175,7 @@ impl Read for Failing {
 }
 
 /// Recognises gzip and zstd by their first bytes; anything else is taken for a plain tar.
-fn decompressed(mut from: BufReader<Counted>) -> io::Result<Box<dyn Read>> {
+fn decompressed(mut from: BufReader<Watched>) -> io::Result<Box<dyn Read>> {
     let first = from.fill_buf()?;
     if first.starts_with(&[0x1f, 0x8b]) {
         return Ok(Box::new(flate2::bufread::MultiGzDecoder::new(from)));
@@ -159,9 +186,9 @@ fn decompressed(mut from: BufReader<Counted>) -> io::Result<Box<dyn Read>> {
     Ok(Box::new(from))
 }
 
-type Frame = ruzstd::decoding::StreamingDecoder<BufReader<Counted>, ruzstd::decoding::FrameDecoder>;
+type Frame = ruzstd::decoding::StreamingDecoder<BufReader<Watched>, ruzstd::decoding::FrameDecoder>;
 
-fn frame(from: BufReader<Counted>) -> io::Result<Frame> {
+fn frame(from: BufReader<Watched>) -> io::Result<Frame> {
     Frame::new(from).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))
 }
 
@@ -186,16 +213,26 @@ impl Read for Frames {
     }
 }
 
-/// Counts what is read before it is decompressed.
-struct Counted {
+/// Keeps what is known of the reading. An interruption is none of anybody's above.
+struct Watched {
     inner: Box<dyn Read>,
-    read: std::rc::Rc<std::cell::Cell<u64>>,
+    intake: Rc<Intake>,
 }
 
-impl Read for Counted {
+impl Read for Watched {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(buffer)?;
-        self.read.set(self.read.get() + read as u64);
-        Ok(read)
+        loop {
+            match self.inner.read(buffer) {
+                Ok(read) => {
+                    self.intake.read.set(self.intake.read.get() + read as u64);
+                    return Ok(read);
+                }
+                Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
+                Err(cause) => {
+                    self.intake.failed.set(cause.raw_os_error());
+                    return Err(cause);
+                }
+            }
+        }
     }
 }

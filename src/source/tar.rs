@@ -49,10 +49,10 @@ pub(super) fn unpack(incoming: &Incoming, site: &Site<'_>) -> Result<()> {
     site.stages.begin("unpack", None);
     let outcome = Unpacking::new(site.release, Maker::Stranger).and_then(|unpacking| {
         let unpacking = Unpacking { papers: export, ..unpacking };
-        unpacking.run(&mut stream.reader, &|| stream.read.get(), &mut |done| site.stages.advance(done))
+        unpacking.run(&mut stream.reader, &|| stream.intake.read(), &mut |done| site.stages.advance(done))
     });
     site.stages.end();
-    outcome
+    stream.intake.judge(outcome)
 }
 
 /// Remembers whether the last thing read was the end: a tar must end by saying so.

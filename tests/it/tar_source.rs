@@ -1,6 +1,6 @@
 //! Releases from tars: honest ones come out as they went in, hostile and damaged ones are refused by the member's name.
 
-use crate::sandbox::{Answer, Sandbox, picture};
+use crate::sandbox::{Answer, PROGRAM, Sandbox, picture};
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -268,4 +268,35 @@ fn p17_a_member_that_says_it_is_larger_than_the_disk_is_refused_at_once() {
     let answer = create(&tree, "A", header.as_bytes());
     assert_eq!(answer.code, 1, "{}", answer.stderr);
     assert!(answer.stderr.contains("\"huge\""), "{}", answer.stderr);
+}
+
+#[test]
+fn p15_a_tar_that_cannot_be_read_is_told_by_its_path_and_never_taken_for_damaged() {
+    let tree = Sandbox::laid_out();
+    let source = honest(&tree);
+    for (ending, option) in [("tar", "--format=gnu"), ("tar.gz", "--gzip"), ("tar.zst", "--zstd")] {
+        let file = tree.beside(&format!("code.{ending}"));
+        fs::write(&file, tar(&tree, &source, &[option])).unwrap();
+        let create = |errno: &str, nth: u32| -> Answer {
+            let (id, inject) = (format!("{ending}-{errno}-{nth}"), format!("inject=read:error={errno}:when={nth}"));
+            let mut command = tree.clean("strace");
+            command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=read", "-e", &inject, "-P"]).arg(&file);
+            command.arg(PROGRAM).arg("--root").arg(tree.root()).args(["create", "--id", &id]).arg(&file);
+            command.output().unwrap().into()
+        };
+        let mut failed = 0;
+        for nth in 1.. {
+            let answer = create("EIO", nth);
+            if answer.code == 0 {
+                break;
+            }
+            failed += 1;
+            let said = format!("error: cannot read {}: Input/output error", file.display());
+            assert!(answer.code == 1 && answer.stderr.contains(&said), "{ending} {nth}: {}", answer.stderr);
+            let answer = create("EINTR", nth);
+            assert_eq!(answer.code, 0, "{ending} {nth}: {}", answer.stderr);
+            assert_eq!(code(&tree, &format!("{ending}-EINTR-{nth}")), code(&tree, &format!("{ending}-EINTR-1")));
+        }
+        assert!(failed > 1, "{ending}: no read was met");
+    }
 }
