@@ -13,7 +13,7 @@
 //! the value. A second `[include]` would silently replace the first, so one is made, at the end and marked as ours, only
 //! where there is none. A last line without an end keeps having none: it moves to the line that is added.
 
-use super::ini::{Entry, Ini, IniError, comment, expand, is_space, lines};
+use super::ini::{Entry, Ini, IniError, Section, comment, expand, is_space, lines};
 use std::path::Path;
 
 /// How an `[include]` relates to an environment.
@@ -144,10 +144,8 @@ pub fn set_user(text: &str, name: &str) -> Result<String, IniError> {
     let ini = Ini::parse(text)?;
     let mut all: Vec<String> = lines(text).map(str::to_owned).collect();
     let kinds = ["program:", "fcgi-program:", "eventlistener:"];
-    for (place, section) in ini.sections.iter().enumerate().rev() {
-        if !kinds.iter().any(|kind| section.name.starts_with(kind)) {
-            continue;
-        }
+    let program = |section: &Section| kinds.iter().any(|kind| section.name.starts_with(kind));
+    for (place, section) in ini.sections.iter().enumerate().rev().filter(|(_, section)| program(section)) {
         let (users, others): (Vec<&Entry>, Vec<&Entry>) = section.entries.iter().partition(|entry| entry.key == "user");
         // If what follows, a key or the next header, were indented deeper, it would be taken for more of the name.
         let key = others.first().and_then(|entry| entry.lines.first().copied());
