@@ -291,3 +291,15 @@ fn p14_a_reader_that_went_away_stops_no_activation() {
     assert_eq!(run.0.wait().unwrap().code(), Some(0));
     assert_eq!(tree.live().as_deref(), Some("B"));
 }
+
+#[test]
+fn a_health_check_whose_name_cannot_be_asked_for_is_not_passed_and_what_was_live_is_back() {
+    let tree = Sandbox::with_live(&["A"]);
+    let source = tree.code("B", "[health]\nurl = 'http://localhost:1/up'\ntimeout = '1s'\n", &[]);
+    tree.done(&["create", &source, "--id", "B"]);
+    // A name is asked for beside, and no address space holds the stack of such a thread.
+    let mut activate = tree.command(&["activate", "B"]);
+    let answer: Answer = activate.env("RUST_MIN_STACK", (1_u64 << 50).to_string()).output().unwrap().into();
+    assert!(answer.code == 5 && answer.stderr.contains("Resource temporarily unavailable"), "{}", answer.stderr);
+    assert_eq!(tree.live().as_deref(), Some("A"));
+}
