@@ -46,6 +46,7 @@ pub(super) struct Stream {
 pub(super) struct Intake {
     path: PathBuf,
     read: Cell<u64>,
+    /// The system's number for why it could not be read on.
     failed: Cell<Option<i32>>,
 }
 
@@ -104,8 +105,8 @@ impl Incoming {
         };
         let path = self.path.clone().unwrap_or_else(|| STDIN.into());
         let intake = Rc::new(Intake { path, ..Intake::default() });
-        let watched = BufReader::with_capacity(BUFFER, Watched { inner, intake: intake.clone() });
-        let reader = decompressed(watched).map_err(|cause| SourceError::NoTar { why: plain(&cause.to_string()) });
+        let noted = BufReader::with_capacity(BUFFER, Noted { inner, intake: intake.clone() });
+        let reader = decompressed(noted).map_err(|cause| SourceError::NoTar { why: plain(&cause.to_string()) });
         let (reader, export) = intake.judge(reader.and_then(look))?;
         *self.opened.borrow_mut() = Some(Box::new(Opened { stream: Stream { reader, intake }, export }));
         Ok(())
@@ -175,7 +176,7 @@ impl Read for Failing {
 }
 
 /// Recognises gzip and zstd by their first bytes; anything else is taken for a plain tar.
-fn decompressed(mut from: BufReader<Watched>) -> io::Result<Box<dyn Read>> {
+fn decompressed(mut from: BufReader<Noted>) -> io::Result<Box<dyn Read>> {
     let first = from.fill_buf()?;
     if first.starts_with(&[0x1f, 0x8b]) {
         return Ok(Box::new(flate2::bufread::MultiGzDecoder::new(from)));
@@ -186,9 +187,9 @@ fn decompressed(mut from: BufReader<Watched>) -> io::Result<Box<dyn Read>> {
     Ok(Box::new(from))
 }
 
-type Frame = ruzstd::decoding::StreamingDecoder<BufReader<Watched>, ruzstd::decoding::FrameDecoder>;
+type Frame = ruzstd::decoding::StreamingDecoder<BufReader<Noted>, ruzstd::decoding::FrameDecoder>;
 
-fn frame(from: BufReader<Watched>) -> io::Result<Frame> {
+fn frame(from: BufReader<Noted>) -> io::Result<Frame> {
     Frame::new(from).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))
 }
 
@@ -213,13 +214,13 @@ impl Read for Frames {
     }
 }
 
-/// Keeps what is known of the reading. An interruption is none of anybody's above.
-struct Watched {
+/// Notes what becomes of the reading. Nobody above hears of an interruption.
+struct Noted {
     inner: Box<dyn Read>,
     intake: Rc<Intake>,
 }
 
-impl Read for Watched {
+impl Read for Noted {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             match self.inner.read(buffer) {
