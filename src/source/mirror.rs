@@ -40,10 +40,22 @@ impl<'a> Mirror<'a> {
         };
         let mirror = Self { dir, location, tools, _lease: lease };
         mirror.clear_leftovers()?;
-        if mirror.dir.stat("HEAD")?.is_none() {
+        if !mirror.is_whole()? {
+            mirror.dir.unlink("HEAD")?;
             mirror.git(["init", "--quiet", "--bare", "."]).capture()?;
         }
         Ok(mirror)
+    }
+
+    /// Whether git takes it for a repository. `git init` writes HEAD before or after the others, as its version has it, and
+    /// may have been killed between them; a HEAD of no bytes is what a power cut leaves of one that was never synced.
+    fn is_whole(&self) -> Result<bool> {
+        for name in ["HEAD", "config", "objects", "refs"] {
+            if self.dir.stat(name)?.is_none_or(|found| found.st_size == 0 && name == "HEAD") {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// The mirror itself.

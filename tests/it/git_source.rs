@@ -204,3 +204,24 @@ fn a_system_that_gives_no_thread_gets_the_same_release() {
     assert_eq!(code("A"), code("B"));
     alone(&["remove", "B"]);
 }
+
+#[test]
+fn p12_a_mirror_that_git_did_not_finish_is_finished() {
+    let bench = Bench::new();
+    bench.gives(&bench.repository, None, &bench.three);
+    let mirrors = bench.tree.at(".releasectl/mirror");
+    let mirror = fs::read_dir(&mirrors).unwrap().next().unwrap().unwrap().path();
+    // What `git init` has not yet made when it is killed: some versions write HEAD last, some objects.
+    for missing in [&["objects"][..], &["objects", "config"], &["HEAD", "refs", "objects"], &[]] {
+        fs::remove_dir_all(&mirror).unwrap();
+        bench.tree.git(&mirrors, &["init", "--quiet", "--bare", mirror.to_str().unwrap()]);
+        for name in missing.iter().map(|name| mirror.join(name)) {
+            fs::remove_file(&name).or_else(|_| fs::remove_dir_all(&name)).unwrap();
+        }
+        if missing.is_empty() {
+            // A power cut: the name is there, the bytes are not.
+            fs::write(mirror.join("HEAD"), "").unwrap();
+        }
+        bench.gives(&bench.repository, None, &bench.three);
+    }
+}
