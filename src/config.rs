@@ -148,8 +148,8 @@ fn locate(wanted: &Wanted) -> Result<(Option<String>, Option<PathBuf>), ConfigEr
                 return Err(ConfigError::NotAName(name.clone()));
             }
             let file = Path::new(DIRECTORY).join(format!("{name}.toml"));
-            // With a root of its own an environment needs no file.
-            let needed = wanted.root.is_none() || file.exists();
+            // With a root of its own an environment needs no file; one that cannot be looked at is there.
+            let needed = wanted.root.is_none() || file.try_exists().unwrap_or(true);
             Ok((Some(name.clone()), needed.then_some(file)))
         }
         (None, None) if wanted.root.is_some() => Ok((None, None)),

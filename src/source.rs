@@ -26,6 +26,7 @@ use crate::release::{Origin, SourceKind};
 use crate::stage::Stages;
 use crate::tools::{ToolError, Tools};
 use crate::tree::{Inventory, Listing};
+use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 
 /// Why code could not be had.
@@ -117,21 +118,17 @@ impl Source {
         }
         let path = Path::new(text);
         let absolute = || std::fs::canonicalize(path).map_err(|cause| PathError::new("open", path, cause));
-        let kind = match forced {
-            Some(kind) => kind,
-            None if path.is_dir() => {
-                if is_repository(path) {
-                    SourceKind::Git
-                } else {
-                    SourceKind::Dir
-                }
-            }
-            None if path.is_file() => SourceKind::Tar,
-            None if is_url(text) => SourceKind::Git,
-            None => return Err(SourceError::Nothing(text.to_owned())),
+        let there = look(path)?;
+        let kind = match (forced, &there) {
+            (Some(kind), _) => kind,
+            (None, Some(it)) if it.is_dir() && is_repository(path)? => SourceKind::Git,
+            (None, Some(it)) if it.is_dir() => SourceKind::Dir,
+            (None, Some(it)) if it.is_file() => SourceKind::Tar,
+            (None, _) if is_url(text) => SourceKind::Git,
+            (None, _) => return Err(SourceError::Nothing(text.to_owned())),
         };
         match kind {
-            SourceKind::Git if path.exists() => Ok(Self::Git { location: text_of(&absolute()?)?, reference }),
+            SourceKind::Git if there.is_some() => Ok(Self::Git { location: text_of(&absolute()?)?, reference }),
             SourceKind::Git => Ok(Self::Git { location: git::checked_url(text)?, reference }),
             SourceKind::Tar => Ok(Self::Tar(absolute()?)),
             SourceKind::Dir | SourceKind::Adopted => Ok(Self::Dir(absolute()?)),
@@ -210,9 +207,20 @@ pub fn bring(ready: &Ready, site: &Site<'_>) -> Result<Option<Listing>> {
 }
 
 /// A repository with a work tree, a linked work tree (whose `.git` is a file), or a bare one.
-fn is_repository(path: &Path) -> bool {
-    path.join(".git").exists()
-        || (path.join("objects").is_dir() && path.join("refs").is_dir() && path.join("HEAD").is_file())
+fn is_repository(path: &Path) -> Result<bool> {
+    let is = |name: &str, kind: fn(&Metadata) -> bool| look(&path.join(name)).map(|it| it.as_ref().is_some_and(kind));
+    Ok(is(".git", |_| true)?
+        || (is("objects", Metadata::is_dir)? && is("refs", Metadata::is_dir)? && is("HEAD", Metadata::is_file)?))
+}
+
+/// What a path leads to. What the system does not show is not taken for absent.
+fn look(path: &Path) -> Result<Option<Metadata>> {
+    use std::io::ErrorKind::{InvalidFilename, NotADirectory, NotFound};
+    std::fs::metadata(path).map(Some).or_else(|cause| match cause.kind() {
+        // A URL may be longer than a name can be.
+        NotFound | NotADirectory | InvalidFilename => Ok(None),
+        _ => Err(PathError::new("look at", path, cause).into()),
+    })
 }
 
 /// `scheme://…` or scp's `user@host:path`.

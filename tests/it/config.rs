@@ -61,6 +61,13 @@ fn the_environment_names_the_tree_too() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(7), "{said}");
     assert!(said.contains("/etc/releasectl/no-such-environment.toml") && said.contains("hint: "), "{said}");
+    // With a root of its own it needs no file, unless it is not known whether there is one.
+    let words = ["--env", "no-such-environment", "list"];
+    tree.done(&words);
+    let mut strace = tree.clean("strace");
+    strace.args(["-f", "-qq", "-o", "/dev/null", "-P", "/etc/releasectl/no-such-environment.toml"]);
+    strace.args(["-e", "inject=statx,newfstatat:error=EIO", PROGRAM, "--root"]).arg(tree.root()).args(words);
+    assert_eq!(strace.output().unwrap().status.code(), Some(7));
     let output = bare(&tree, &["list"]).env("RELEASECTL_ENV", "../../etc/passwd").output().unwrap();
     assert_eq!(output.status.code(), Some(2));
 }

@@ -1,6 +1,6 @@
 //! Releases from git repositories of every kind, at every kind of ref.
 
-use crate::sandbox::{Sandbox, picture};
+use crate::sandbox::{PROGRAM, Sandbox, picture};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -125,6 +125,20 @@ fn a_source_may_be_bare_shallow_or_a_work_tree_of_another() {
     fs::create_dir(&inner).unwrap();
     let document = tree.json(&["create", inner.to_str().unwrap()]);
     assert_eq!(document["release"]["revision"], serde_json::Value::Null);
+}
+
+#[test]
+fn a_repository_that_cannot_be_looked_at_is_not_taken_for_a_directory() {
+    let bench = Bench::new();
+    let git = bench.repository.join(".git");
+    let mut strace = bench.tree.clean("strace");
+    strace.args(["-f", "-qq", "-o", "/dev/null", "-P"]).arg(&git).args(["-e", "inject=statx,newfstatat:error=EIO"]);
+    strace.arg(PROGRAM).arg("--root").arg(bench.tree.root()).arg("create").arg(&bench.repository);
+    let output = strace.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains(&format!("cannot look at {}: Input/output error", git.display())), "{said}");
+    assert_eq!(fs::read_dir(bench.tree.at("releases")).unwrap().count(), 0);
 }
 
 #[test]
