@@ -3,7 +3,7 @@
 
 use crate::checker::Checker;
 use crate::sandbox::{Answer, PROGRAM, Sandbox};
-use crate::states::{Start, State};
+use crate::states::Start;
 use crate::trace::{self, Call, Point};
 use crate::verbs::{self, Verb};
 use serde_json::Value;
@@ -68,16 +68,18 @@ fn points(calls: &[Call], tree: &Sandbox) -> Vec<Point> {
     changing.chain(trace::sample(&looks, STRIDE)).collect()
 }
 
+/// Refuses `verb` everywhere from each of its states; by default at one point in `stride` from each, and prints how many
+/// errors were seen, which must be at least `floor`.
 #[track_caller]
-fn refused_everywhere(verb: &Verb, states: &[State], floor: usize) {
+fn refused_everywhere(verb: &Verb, stride: usize, floor: usize) {
     let (seen, mut complaints) = (AtomicUsize::new(0), Vec::new());
-    for state in states {
+    for state in verb.states {
         let start = Start::new(*state);
         let tree = start.copy();
         let before = tree.live();
         let (calls, _) = trace::aside(|| trace::calls(&tree, &(verb.words)(&start, &tree)));
         let after = tree.live();
-        let points = points(&calls, &tree);
+        let points = trace::sample(&points(&calls, &tree), stride);
         complaints.extend(trace::each(&faults(&points), |at, fault| {
             seen.fetch_add(1, Ordering::Relaxed);
             let found = refused_at(&start, verb, fault, at % 2 == 0, [&before, &after]);
@@ -104,7 +106,7 @@ fn refused_at(
     if json {
         words.insert(0, "--json".to_owned());
     }
-    let (answer, syncs) = inject(&tree, fault, &words);
+    let (answer, calls) = inject(&tree, fault, &words);
     let mut checker = Checker::new(&tree);
     let live = tree.live();
     let said = || format!("{}{}", answer.stdout, answer.stderr);
@@ -116,7 +118,10 @@ fn refused_at(
     };
     checker.must((0..=7).contains(&answer.code), || format!("it ends with {}: {}", answer.code, said()));
     checker.must(truth, || format!("{live:?} is live, and it ends with {}: {}", answer.code, said()));
-    if json {
+    let calls = trace::parse(&calls);
+    if calls.iter().any(unheard) {
+        // It had no way to tell.
+    } else if json {
         told_as_json(&mut checker, &answer);
     } else if ![0, 3].contains(&answer.code) {
         let line = answer.stderr.lines().find_map(|line| line.strip_prefix("error: ")).unwrap_or_default().to_owned();
@@ -125,12 +130,19 @@ fn refused_at(
             (line.contains('/') || line.contains("git ")) && (line.contains(fault.cause) || line.contains(": "));
         checker.must(clear, || format!("not a clear error: {}", said()));
     }
-    for sync in asked_again(&trace::parse(&syncs)) {
+    for sync in asked_again(&calls) {
         checker.must(fault.errno == "EINTR", || format!("after a failure it is asked again: {sync}"));
     }
     checker.current_is_one_of(&[before.clone(), after.clone()]);
     checker.everything(&[live]);
     checker.complaints()
+}
+
+/// Whether what it says was itself refused: a number is counted in each process, and git writes before the program does.
+fn unheard(call: &Call) -> bool {
+    trace::WRITES.contains(&call.name.as_str())
+        && ["1<pipe:", "2<pipe:"].iter().any(|on| call.arguments.starts_with(on))
+        && call.answer.contains("INJECTED")
 }
 
 /// Exactly one document, which agrees with the status.
@@ -187,50 +199,55 @@ fn a_sync_that_is_asked_again_is_seen() {
 
 #[test]
 fn p15_init_refused_at_any_call() {
-    refused_everywhere(&verbs::INIT, &[State::Fresh, State::Torn, State::Staged], 65);
+    refused_everywhere(&verbs::INIT, 2, 92);
 }
 
 #[test]
 fn p15_create_refused_at_any_call() {
-    refused_everywhere(&verbs::CREATE, &[State::Fresh, State::Three, State::UnfinishedBuild], 170);
+    refused_everywhere(&verbs::CREATE, 2, 190);
 }
 
 #[test]
 fn p15_create_of_a_tar_refused_at_any_call() {
-    refused_everywhere(&verbs::CREATE_TAR, verbs::CREATE_TAR.states, 48);
+    refused_everywhere(&verbs::CREATE_TAR, 1, 48);
+}
+
+#[test]
+fn p15_create_of_a_commit_refused_at_any_call() {
+    refused_everywhere(&verbs::CREATE_GIT, 1, 85);
 }
 
 #[test]
 fn p15_activate_refused_at_any_call() {
-    refused_everywhere(&verbs::ACTIVATE, verbs::ACTIVATE.states, 115);
+    refused_everywhere(&verbs::ACTIVATE, 1, 115);
 }
 
 #[test]
 fn p15_rollback_refused_at_any_call() {
-    refused_everywhere(&verbs::ROLLBACK, verbs::ROLLBACK.states, 160);
+    refused_everywhere(&verbs::ROLLBACK, 1, 160);
 }
 
 #[test]
 fn p15_clean_refused_at_any_call() {
-    refused_everywhere(&verbs::CLEAN, verbs::CLEAN.states, 270);
+    refused_everywhere(&verbs::CLEAN, 1, 270);
 }
 
 #[test]
 fn p15_pin_refused_at_any_call() {
-    refused_everywhere(&verbs::PIN, verbs::PIN.states, 88);
+    refused_everywhere(&verbs::PIN, 1, 88);
 }
 
 #[test]
 fn p15_remove_refused_at_any_call() {
-    refused_everywhere(&verbs::REMOVE, &[State::One, State::Three, State::Flipped], 115);
+    refused_everywhere(&verbs::REMOVE, 2, 128);
 }
 
 #[test]
 fn p15_deploy_resume_refused_at_any_call() {
-    refused_everywhere(&verbs::RESUME, verbs::RESUME.states, 110);
+    refused_everywhere(&verbs::RESUME, 1, 110);
 }
 
 #[test]
 fn p15_supervisor_wire_refused_at_any_call() {
-    refused_everywhere(&verbs::WIRE, &[State::Three], 12);
+    refused_everywhere(&verbs::WIRE, 1, 20);
 }
