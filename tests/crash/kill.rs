@@ -105,7 +105,7 @@ fn killed_at(
 }
 
 /// supervisord's file is whole, as it was or as it is to be, and after the command is repeated it is alone.
-fn wired(checker: &mut Checker<'_>, arguments: &[String]) {
+pub fn wired(checker: &mut Checker<'_>, arguments: &[String]) {
     let etc = verbs::etc(checker.tree());
     let include = format!("{}/current/services/supervisor/*.conf", checker.tree().root().display());
     let read = || fs::read_to_string(etc.join("supervisord.conf")).unwrap_or_default();

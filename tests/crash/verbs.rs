@@ -82,8 +82,8 @@ pub const WIRE: Verb = Verb {
     states: &[State::One, State::Three],
     words: |_, copy| {
         let etc = etc(copy);
-        if !etc.exists() {
-            fs::create_dir(&etc).unwrap();
+        if !etc.join("supervisord.conf").exists() {
+            fs::create_dir_all(&etc).unwrap();
             fs::write(etc.join("supervisord.conf"), UNWIRED).unwrap();
             let host = format!("[supervisor]\nconfig = {:?}\n", etc.join("supervisord.conf"));
             fs::write(copy.beside("host.toml"), host).unwrap();
