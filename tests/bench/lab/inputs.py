@@ -63,16 +63,18 @@ def clear(work):
 
 def sdist(distribution):
     """A source distribution, downloaded once."""
-    place = CACHE / "sdists"
-    place.mkdir(parents=True, exist_ok=True)
     name, version = distribution.split("==")
-    found = [file for file in place.iterdir() if file.name.lower() == f"{name}-{version}.tar.gz".lower()]
-    if not found:
+    kept = CACHE / "sdists" / f"{name}-{version}.tar.gz"
+    if not kept.exists():
         print(f"downloading {distribution}", flush=True)
-        words = "-m pip download --quiet --disable-pip-version-check --no-deps --no-binary :all: --dest"
-        run(sys.executable, *words.split(), place, distribution)
-        return sdist(distribution)
-    return found[0]
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=kept.parent) as temporary:
+            words = "-m pip download --quiet --disable-pip-version-check --no-deps --no-binary :all: --dest"
+            run(sys.executable, *words.split(), temporary, distribution)
+            # Some are named with other capitals or dashes than they are asked for.
+            [file] = Path(temporary).iterdir()
+            file.rename(kept)
+    return kept
 
 
 def unpack(archive, into):
