@@ -195,13 +195,9 @@ impl Dir {
 
     /// The whole of the regular file `name`, at most `limit` bytes; `None` if there is no such file.
     pub fn read_file(&self, name: impl AsRef<OsStr>, limit: u64) -> Result<Option<Vec<u8>>> {
-        let Some(file) = self.open_file(&name)? else { return Ok(None) };
-        let mut bytes = Vec::new();
-        file.take(limit + 1).read_to_end(&mut bytes).map_err(self.fail_io("read", &name))?;
-        if bytes.len() as u64 > limit {
-            return Err(PathError::new("read", self.path.join(name.as_ref()), Errno::EFBIG));
-        }
-        Ok(Some(bytes))
+        let Some((file, stat)) = self.open_seen(&name)? else { return Ok(None) };
+        let size = u64::try_from(stat.st_size).unwrap_or_default();
+        read_all(&file, size, limit).map(Some).map_err(self.fail_io("read", &name))
     }
 
     /// Opens the regular file `name` for reading; `None` if there is no such file. A FIFO or device is an error.
@@ -340,6 +336,13 @@ impl AsFd for Dir {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
+}
+
+/// All of a file of about `size` bytes; EFBIG if it has more than `limit`.
+fn read_all(file: &File, size: u64, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(usize::try_from(size.min(limit) + 1).unwrap_or_default());
+    file.take(limit + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit { Err(Errno::EFBIG.into()) } else { Ok(bytes) }
 }
 
 fn absent<T>(answer: nix::Result<T>) -> nix::Result<Option<T>> {

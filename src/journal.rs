@@ -5,8 +5,10 @@ use crate::clock::Timestamp;
 use crate::directory::{Dir, PathError, Result};
 use crate::durable::{append_line, cut, sync_file};
 use crate::layout::JOURNAL;
-use crate::operation::{Begin, Done, Event, Record, Step};
+use crate::operation::{Begin, Done, Event, Glance, Kind, Operation, Outcome, Record, Step};
+use crate::release::ReleaseId;
 use crate::sealed::{seal, unseal};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::FileExt;
@@ -91,19 +93,43 @@ fn record_of(line: &[u8]) -> Option<Record> {
 
 /// Every record there is, first to last, without keeping them. Returns how many lines were no records.
 pub fn scan(state: &Dir, see: &mut dyn FnMut(Record)) -> Result<u64> {
-    let Some(file) = state.open_file(JOURNAL)? else { return Ok(0) };
+    let mut bad = 0;
+    each_line(state, &mut |line| match line.strip_suffix(b"\n").and_then(record_of) {
+        Some(record) => see(record),
+        None => bad += 1,
+    })?;
+    Ok(bad)
+}
+
+/// When each release last went live. Of each line only that is read.
+pub fn activations(state: &Dir) -> Result<BTreeMap<ReleaseId, Timestamp>> {
+    let (mut begun, mut made) = (BTreeMap::new(), BTreeMap::new());
+    each_line(state, &mut |line| {
+        let seen = line.strip_suffix(b"\n").and_then(unseal::<Glance<'_>>);
+        let Some(seen) = seen.filter(|seen| seen.seq < NUMBERS) else { return };
+        match (seen.event, seen.of) {
+            (Kind::Begin, _) if seen.operation.is_some_and(Operation::is_flip) => {
+                begun.extend(seen.to.zip(Timestamp::parse(seen.at)).map(|begun| (seen.seq, begun)));
+            }
+            (Kind::Done, Some(of)) => {
+                made.extend(begun.remove(&of).filter(|_| seen.outcome == Some(Outcome::Done)));
+            }
+            _ => {}
+        }
+    })?;
+    Ok(made)
+}
+
+fn each_line(state: &Dir, see: &mut dyn FnMut(&[u8])) -> Result<()> {
+    let Some(file) = state.open_file(JOURNAL)? else { return Ok(()) };
     let path = state.path().join(JOURNAL);
     let mut reader = BufReader::with_capacity(LONGEST_LINE, file);
-    let (mut line, mut bad) = (Vec::new(), 0);
-    loop {
+    let mut line = Vec::new();
+    while reader.read_until(b'\n', &mut line).map_err(|e| PathError::new("read", &path, e))? > 0 {
+        see(&line);
         line.clear();
-        let read = reader.read_until(b'\n', &mut line).map_err(|e| PathError::new("read", &path, e))?;
-        match line.strip_suffix(b"\n").and_then(record_of) {
-            _ if read == 0 => return Ok(bad),
-            Some(record) => see(record),
-            None => bad += 1,
-        }
     }
+    Ok(())
 }
 
 /// The journal open for writing. Made only by whoever holds the tree lock.

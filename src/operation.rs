@@ -1,5 +1,9 @@
 //! What the journal says: the records on its lines, and what follows from them without looking at the disk.
 
+mod line;
+
+pub use line::{Glance, Kind};
+
 use crate::clock::Timestamp;
 use crate::release::{ReleaseId, StepRecord};
 use serde::{Deserialize, Serialize};
@@ -11,6 +15,7 @@ const LONGEST_CHAIN: usize = 64;
 
 /// One line of the journal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "line::Line")]
 pub struct Record {
     /// Counts up from line to line; the only order there is.
     pub seq: u64,
@@ -22,7 +27,7 @@ pub struct Record {
 }
 
 /// What a line says.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     /// An operation is about to have its effect.
@@ -38,21 +43,21 @@ pub enum Event {
 }
 
 /// What beside a flip makes programs owe or be owed something: what steps stopped comes up again with the next release.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Programs {
     /// About to be stopped by ourselves, as `group:name`.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub owed: BTreeSet<String>,
     /// Groups that were taken out of the live release's files, and may run yet.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub gone: BTreeSet<String>,
     /// Started again, or stopped because an operator wants it; groups that are brought over.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub settled: BTreeSet<String>,
 }
 
 /// A step of an operation.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Step {
     /// The sequence number of the operation's [`Begin`].
     pub of: u64,
@@ -62,32 +67,32 @@ pub struct Step {
 }
 
 /// The intent: durable before the effect.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Begin {
     /// What is to be done.
     pub operation: Operation,
     /// Who wants it.
     pub by: String,
     /// What was live.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<ReleaseId>,
     /// What is to be live, made or changed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub to: Option<ReleaseId>,
     /// For a flip: the live release and those a rollback would go back to, in turn, once it is made.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub chain: Option<Chain>,
     /// What else it is about: the releases cleaned or taken over.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub releases: Vec<ReleaseId>,
     /// The command it is a part of, or why it is done.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
     /// What made `to` bad before; if the flip is not made it is that again.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub bad: Option<String>,
     /// For a flip: what it means for the programs.
-    #[serde(default, skip_serializing_if = "Following::is_nothing")]
+    #[serde(skip_serializing_if = "Following::is_nothing")]
     pub programs: Following,
 }
 
@@ -126,7 +131,7 @@ impl Begin {
 }
 
 /// The outcome.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Done {
     /// The sequence number of its [`Begin`].
     pub of: u64,
@@ -135,7 +140,7 @@ pub struct Done {
     /// How long it took.
     pub seconds: f64,
     /// What went wrong, or was noticed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }
 

@@ -1,7 +1,6 @@
 //! One line of JSON that carries its own checksum, so that a flipped bit or a torn write is never taken for the truth.
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 /// `,"crc":"` + eight hexadecimal digits + `"}`.
 const SEAL: usize = 18;
@@ -17,7 +16,7 @@ pub fn seal(value: &impl Serialize) -> serde_json::Result<String> {
 }
 
 /// What was sealed in `line`, with or without its line end; `None` if it was not sealed, was changed since, or is of another shape.
-pub fn unseal<T: DeserializeOwned>(line: &[u8]) -> Option<T> {
+pub fn unseal<'a, T: Deserialize<'a>>(line: &'a [u8]) -> Option<T> {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     let (content, seal) = line.split_at_checked(line.len().checked_sub(SEAL)?)?;
     let sum = seal.strip_prefix(b",\"crc\":\"")?.strip_suffix(b"\"}")?;

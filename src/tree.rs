@@ -34,10 +34,13 @@ use crate::pin::{PREFIX, Pin};
 use crate::release::{Manifest, ReleaseId};
 use crate::sealed::unseal;
 use crate::standing::{self, Standing};
+use crate::walk::share_out;
 use nix::sys::stat::{FileStat, SFlag};
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
+/// The manifest as it lies in a release.
+const OWN_MANIFEST: &str = ".releasectl/release.json";
 /// The largest manifest that is read.
 const LARGEST_MANIFEST: u64 = 4 << 20;
 
@@ -268,34 +271,33 @@ impl Tree {
     }
 
     fn look_into(&self, name: &OsStr, id: &ReleaseId) -> Result<(Found, Option<Pin>)> {
-        let dir = self.releases.open_dir(name)?;
-        let names = dir.names()?;
+        let (names, bytes) = self.releases.look_into(name, OWN_MANIFEST, LARGEST_MANIFEST)?;
         let pin = Pin::strongest(names.iter().filter_map(|name| Pin::of_name(&name.to_string_lossy())));
-        Ok((self.identify(&dir, id.clone(), &names)?, pin))
+        let found = match bytes {
+            Some(bytes) => judge(id, &bytes),
+            None => self.identify(&self.releases.open_dir(name)?, id, &names)?,
+        };
+        Ok((found, pin))
     }
 
     /// What a directory of `releases/` is, by its manifest; for one that was there before us, by the one we keep for it.
-    fn identify(&self, dir: &Dir, id: ReleaseId, names: &[OsString]) -> Result<Found> {
+    fn identify(&self, dir: &Dir, id: &ReleaseId, names: &[OsString]) -> Result<Found> {
         let (own, mut bytes) = match dir.open_dir(STATE) {
             Ok(state) => (state.names()?, state.read_file(MANIFEST, LARGEST_MANIFEST)?),
             Err(error) if error.cause.kind() == std::io::ErrorKind::NotFound => (Vec::new(), None),
             Err(error) => return Err(error.into()),
         };
         if bytes.is_none() {
-            bytes = self.adopted(&id)?;
+            bytes = self.adopted(id)?;
         }
         let Some(bytes) = bytes else {
             // What a kill between the name's reservation and the first manifest leaves, and nothing more.
             let pin = |name: &OsStr| name.as_encoded_bytes().starts_with(PREFIX.as_bytes());
             let reserved = names.iter().all(|name| name == STATE || pin(name))
                 && own.iter().all(|name| name == BUILD_LOG || is_temporary(name));
-            return Ok(if reserved { Found::Reserved(id) } else { Found::Foreign });
+            return Ok(if reserved { Found::Reserved(id.clone()) } else { Found::Foreign });
         };
-        Ok(match unseal::<Manifest>(&bytes) {
-            Some(manifest) if manifest.id == id => Found::Release(Box::new(manifest)),
-            Some(manifest) => Found::Damaged(id, format!("it is that of {}", manifest.id)),
-            None => Found::Damaged(id, "it was changed or cut short".to_owned()),
-        })
+        Ok(judge(id, &bytes))
     }
 
     fn adopted(&self, id: &ReleaseId) -> Result<Option<Vec<u8>>> {
@@ -307,10 +309,9 @@ impl Tree {
 
     /// Every entry of `releases/`, oldest first by the journal's order; foreign ones at the end by name.
     pub fn entries(&self) -> Result<Vec<Entry>> {
-        let mut entries = Vec::new();
-        for name in self.releases.names()? {
-            entries.extend(self.entry(&name)?);
-        }
+        let names = self.releases.names()?;
+        let looked: Result<Vec<_>> = share_out(&names, |name| self.entry(name)).into_iter().collect();
+        let mut entries: Vec<Entry> = looked?.into_iter().flatten().collect();
         entries.sort_unstable_by(|a, b| order(a).cmp(&order(b)).then_with(|| a.name.cmp(&b.name)));
         Ok(entries)
     }
@@ -366,6 +367,15 @@ impl Tree {
     pub fn standing(&self) -> Result<Standing> {
         let tail = Tail::read(&self.state, &standing::is_enough)?;
         Ok(Standing::new(&tail.records, self.live()?.id()))
+    }
+}
+
+/// What the manifest `bytes` says of the release `id`.
+fn judge(id: &ReleaseId, bytes: &[u8]) -> Found {
+    match unseal::<Manifest>(bytes) {
+        Some(manifest) if manifest.id == *id => Found::Release(Box::new(manifest)),
+        Some(manifest) => Found::Damaged(id.clone(), format!("it is that of {}", manifest.id)),
+        None => Found::Damaged(id.clone(), "it was changed or cut short".to_owned()),
     }
 }
 

@@ -7,6 +7,8 @@ use std::thread::Builder;
 
 /// How many handles wait for the directories below them at most; what lies below others is opened from the root.
 const WAITING: usize = 16;
+/// For so few a thread of their own costs more than it brings.
+const FEW: usize = 64;
 
 /// What was found in one directory.
 #[derive(Debug)]
@@ -42,6 +44,23 @@ pub fn with_exact_modes() {
     if unshare(CloneFlags::CLONE_FS).is_ok() {
         nix::sys::stat::umask(nix::sys::stat::Mode::empty());
     }
+}
+
+/// What `act` answers for each of `all`, in their order; where they are many, on as many threads as work on one tree.
+pub fn share_out<T: Sync, A: Send>(all: &[T], act: impl Fn(&T) -> A + Sync) -> Vec<A> {
+    let part = all.len().div_ceil(workers()).max(FEW);
+    let answer = &|part: &[T]| part.iter().map(&act).collect::<Vec<A>>();
+    let (first, rest) = all.split_at(part.min(all.len()));
+    std::thread::scope(|scope| {
+        let begin = |part| (part, Builder::new().spawn_scoped(scope, move || answer(part)));
+        let others: Vec<_> = rest.chunks(part).map(begin).collect();
+        let mut answers = answer(first);
+        for (part, thread) in others {
+            // One that cannot be had is done without.
+            answers.extend(thread.ok().and_then(|thread| thread.join().ok()).unwrap_or_else(|| answer(part)));
+        }
+        answers
+    })
 }
 
 /// Calls `visit` with the path, relative to the root, of the root and of every directory that a visit named, and with
@@ -140,6 +159,7 @@ fn work<H, T, E>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[test]
     fn every_directory_is_visited_once_through_the_one_above_and_the_answer_is_sorted() {
@@ -152,6 +172,16 @@ mod tests {
         let found = walk(visit).unwrap();
         assert_eq!(found.len(), 1 + 3 + 9 + 27 + 81);
         assert!(found.windows(2).all(|pair| pair[0].0 < pair[1].0));
+    }
+
+    #[test]
+    fn what_is_shared_out_is_answered_once_each_and_in_order() {
+        for count in [0, 1, FEW, 2 * FEW + 1, 1000] {
+            let all: Vec<usize> = (0..count).collect();
+            let asked = AtomicUsize::new(0);
+            let answers = share_out(&all, |one| (asked.fetch_add(1, Ordering::Relaxed), *one).1);
+            assert_eq!((answers, asked.into_inner()), (all, count));
+        }
     }
 
     #[test]

@@ -4,7 +4,6 @@ use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::journal;
 use crate::lock::all_holders;
-use crate::operation::{Event, Outcome};
 use crate::pin::Pin;
 use crate::release::{ReleaseId, State};
 use crate::standing::Standing;
@@ -63,7 +62,7 @@ impl<'a> Surroundings<'a> {
         let held = all_holders().into_iter().map(|(_, inode)| inode).collect();
         // A look shows what can be shown: an entry that could not be looked into says so itself.
         let previous = tree.rollback_target(standing).unwrap_or_default();
-        let activated = activations(tree)?;
+        let activated = journal::activations(tree.state())?;
         Ok(Self { tree, usage, live: standing.live.clone(), previous, activated, held })
     }
 
@@ -95,21 +94,4 @@ impl<'a> Surroundings<'a> {
             id,
         })
     }
-}
-
-/// When each release last went live, by the journal.
-fn activations(tree: &Tree) -> Result<BTreeMap<ReleaseId, Timestamp>> {
-    let (mut begun, mut made) = (BTreeMap::new(), BTreeMap::new());
-    journal::scan(tree.state(), &mut |record| match record.event {
-        Event::Begin(begin) if begin.operation.is_flip() => {
-            begun.insert(record.seq, (begin.to, record.at));
-        }
-        Event::Done(done) => {
-            if let (Some((Some(to), at)), Outcome::Done) = (begun.remove(&done.of), done.outcome) {
-                made.insert(to, at);
-            }
-        }
-        Event::Begin(_) | Event::Step(_) | Event::Confirmed(_) | Event::Programs(_) => {}
-    })?;
-    Ok(made)
 }

@@ -1,8 +1,10 @@
 //! The names in a directory, and what each of them is.
 
-use super::{DIRECTORY, Dir, PathError, Result};
-use nix::sys::stat::Mode;
+use super::{DIRECTORY, Dir, PathError, Result, SAFE, kind, read_all};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::sys::stat::{Mode, SFlag, fstat};
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 
 impl Dir {
@@ -15,6 +17,24 @@ impl Dir {
     /// The same with what each of them is, where the file system says so with the name.
     pub fn stream_kinds(&self) -> Result<Kinds> {
         self.stream().map(|names| names.0)
+    }
+
+    /// The names in the directory `name` of this one, and the regular file at `below` in it if it can be had at once, no
+    /// component of it a link: one descriptor for both, for whoever looks into thousands. `None` says nothing of why.
+    pub fn look_into(&self, name: &OsStr, below: &str, limit: u64) -> Result<(Vec<OsString>, Option<Vec<u8>>)> {
+        let mut dir = nix::dir::Dir::openat(self, name, DIRECTORY, Mode::empty()).map_err(self.fail("open", name))?;
+        let names =
+            dir.iter().map(|entry| entry.map(|entry| OsStr::from_bytes(entry.file_name().to_bytes()).to_owned()));
+        let names = names.filter(|name| !matches!(name, Ok(name) if name == "." || name == ".."));
+        let names = names.collect::<nix::Result<_>>().map_err(self.fail("list", name))?;
+        let how = OpenHow::new().flags(OFlag::O_RDONLY | SAFE).resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
+        let Ok(fd) = openat2(&dir, below, how) else { return Ok((names, None)) };
+        let size = match fstat(&fd) {
+            Ok(stat) if kind(&stat) == SFlag::S_IFREG => u64::try_from(stat.st_size).unwrap_or(u64::MAX),
+            _ => return Ok((names, None)),
+        };
+        let bytes = read_all(&File::from(fd), size, limit).ok();
+        Ok((names, bytes))
     }
 
     /// All of them at once.
