@@ -32,7 +32,7 @@ pub struct Tail {
     good_end: u64,
     /// Bytes behind it that are no record.
     pub torn: u64,
-    /// Whether what is torn is more than one write cut short: whole lines were there once.
+    /// Whether what is torn is more than writes of which a part did not reach the disk: whole lines were there once.
     torn_lines: bool,
     /// Whether a bad line stands between good ones.
     pub damaged: bool,
@@ -81,7 +81,8 @@ impl Tail {
         }
         tail.torn = at - tail.good_end;
         let rest = &bytes[bytes.len() - usize::try_from(tail.torn).unwrap_or(0)..];
-        tail.torn_lines = rest.contains(&b'\n');
+        // What was never written is zeros, also between what was.
+        tail.torn_lines = rest.split_inclusive(|b| *b == b'\n').any(|line| line.ends_with(b"\n") && !line.contains(&0));
         tail
     }
 }

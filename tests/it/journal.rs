@@ -82,6 +82,23 @@ fn p03_a_journal_cut_at_any_byte_is_read_up_to_there() {
 }
 
 #[test]
+fn p03_a_last_line_of_which_only_a_part_reached_the_disk_is_dropped() {
+    let tree = with_history();
+    let whole = fs::read(journal(&tree)).unwrap();
+    let last = whole[..whole.len() - 1].iter().rposition(|byte| *byte == b'\n').unwrap() + 1;
+    for middle in last + 1..whole.len() {
+        for absent in [last..middle, middle..whole.len()] {
+            let mut torn = whole.clone();
+            torn[absent].fill(0);
+            restore(&tree, &torn);
+            survives(&tree, &format!("torn at {middle}"));
+            assert!(fs::read(journal(&tree)).unwrap().starts_with(&whole[..last]), "torn at {middle}");
+            assert_eq!(set_aside(&tree), Vec::<PathBuf>::new(), "torn at {middle}: it is no damage");
+        }
+    }
+}
+
+#[test]
 fn p03_a_journal_with_any_bit_flipped_is_set_aside_and_its_good_lines_go_on() {
     let tree = with_history();
     let (whole, releases) = (fs::read(journal(&tree)).unwrap(), picture(&tree.at("releases")));
