@@ -19,7 +19,7 @@ const LAID_OUT: [&str; 6] =
     ["releases", "shared", "log", ".releasectl/mirror", ".releasectl/cache", ".releasectl/trash"];
 
 /// What a release holds beside its records and pins.
-const CODE: [&str; 3] = ["version", "app", "app/main.py"];
+pub const CODE: [&str; 3] = ["version", "app", "app/main.py"];
 
 /// Complaints about one tree.
 pub struct Checker<'t> {

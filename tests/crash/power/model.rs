@@ -1,174 +1,20 @@
-//! A disk as a set of inodes, a run as changes to it and syncs of it, and every disk that a power cut may leave: what no
-//! sync has covered is there or not, in any combination. This is more than any real file system does: an fsync of a file
+//! A run as changes to a disk and syncs of it, and every disk that a power cut may leave: what no sync has covered is there
+//! or not, in any combination, and a write in part. This is more than any real file system does: an fsync of a file
 //! covers its content and not its name, one of a directory the names in it (and the targets of links made there).
 
+use super::image::{Change, Content, Disk, Inode, Node};
+use super::record::{arguments, modified, path_of, text, unquoted};
 use crate::trace::Call;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::Arc;
-
-/// The number of a file, a directory or a link.
-type Inode = usize;
-
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-enum Node {
-    Dir(BTreeMap<String, Inode>, u32),
-    File(Arc<Vec<u8>>, u32),
-    Link(String),
-}
-
-/// What one system call changes.
-#[derive(Clone, Debug)]
-enum Change {
-    Name { dir: Inode, name: String, to: Option<Inode> },
-    Move { from: (Inode, String), to: (Inode, String), node: Inode },
-    Write { node: Inode, at: usize, bytes: Vec<u8> },
-    Cut { node: Inode, length: usize },
-    Target { dir: Inode, node: Inode, target: String },
-    Mode { node: Inode, mode: u32 },
-}
-
-impl Change {
-    /// What must have been synced after it for it to be durable.
-    fn needs(&self) -> BTreeSet<Inode> {
-        match self {
-            Self::Name { dir, .. } | Self::Target { dir, .. } => BTreeSet::from([*dir]),
-            Self::Move { from, to, .. } => BTreeSet::from([from.0, to.0]),
-            Self::Write { node, .. } | Self::Cut { node, .. } | Self::Mode { node, .. } => BTreeSet::from([*node]),
-        }
-    }
-}
 
 #[derive(Clone, Debug)]
 enum Event {
     Change(Change),
     /// Of one inode, or of everything.
     Sync(Option<Inode>),
-}
-
-/// A disk; inode 0 is its root.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Disk(Vec<Node>);
-
-impl Disk {
-    /// What is at `path`.
-    pub fn read(path: &Path) -> Self {
-        let mut disk = Self(Vec::new());
-        disk.take_in(path);
-        disk
-    }
-
-    fn take_in(&mut self, path: &Path) -> Inode {
-        let metadata = fs::symlink_metadata(path).unwrap();
-        let (own, mode) = (self.0.len(), metadata.permissions().mode() & 0o7777);
-        if metadata.is_symlink() {
-            self.0.push(Node::Link(fs::read_link(path).unwrap().to_str().unwrap().to_owned()));
-        } else if metadata.is_file() {
-            self.0.push(Node::File(Arc::new(fs::read(path).unwrap()), mode));
-        } else {
-            self.0.push(Node::Dir(BTreeMap::new(), mode));
-            let entries = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-            let entries = entries.map(|name| (name.clone(), self.take_in(&path.join(&name)))).collect();
-            self.0[own] = Node::Dir(entries, mode);
-        }
-        own
-    }
-
-    /// Makes it real at `path`.
-    pub fn write(&self, path: &Path) {
-        self.write_node(0, path);
-    }
-
-    fn write_node(&self, node: Inode, path: &Path) {
-        let mode = match &self.0[node] {
-            Node::Link(target) => return symlink(target, path).unwrap(),
-            Node::File(content, mode) => {
-                fs::write(path, content.as_slice()).unwrap();
-                mode
-            }
-            Node::Dir(entries, mode) => {
-                fs::create_dir(path).unwrap();
-                entries.iter().for_each(|(name, node)| self.write_node(*node, &path.join(name)));
-                mode
-            }
-        };
-        fs::set_permissions(path, fs::Permissions::from_mode(*mode)).unwrap();
-    }
-
-    fn find(&self, path: &str) -> Option<Inode> {
-        let mut names = path.split('/').filter(|name| !name.is_empty());
-        names.try_fold(0, |at, name| match &self.0[at] {
-            Node::Dir(entries, _) => entries.get(name).copied(),
-            _ => None,
-        })
-    }
-
-    /// A file's content.
-    pub fn content(&self, path: &str) -> Option<&[u8]> {
-        match &self.0[self.find(path)?] {
-            Node::File(content, _) => Some(content),
-            _ => None,
-        }
-    }
-
-    /// A link's target.
-    pub fn target(&self, path: &str) -> Option<&str> {
-        match &self.0[self.find(path)?] {
-            Node::Link(target) => Some(target),
-            _ => None,
-        }
-    }
-
-    /// The names in a directory; none if it is none.
-    pub fn names(&self, path: &str) -> Vec<&str> {
-        match self.find(path).map(|node| &self.0[node]) {
-            Some(Node::Dir(entries, _)) => entries.keys().map(String::as_str).collect(),
-            _ => Vec::new(),
-        }
-    }
-
-    fn apply(&mut self, change: &Change) {
-        match change {
-            Change::Name { dir, name, to } => self.name(*dir, name, *to),
-            Change::Move { from, to, node } => {
-                self.name(from.0, &from.1, None);
-                self.name(to.0, &to.1, Some(*node));
-            }
-            Change::Write { node, at, bytes } => {
-                if let Node::File(content, _) = &mut self.0[*node] {
-                    let content = Arc::make_mut(content);
-                    // What lies before it and was not written is a hole.
-                    content.resize(content.len().max(at + bytes.len()), 0);
-                    content[*at..at + bytes.len()].copy_from_slice(bytes);
-                }
-            }
-            Change::Cut { node, length } => {
-                if let Node::File(content, _) = &mut self.0[*node] {
-                    Arc::make_mut(content).resize(*length, 0);
-                }
-            }
-            Change::Target { node, target, .. } => self.0[*node] = Node::Link(target.clone()),
-            Change::Mode { node, mode } => {
-                if let Node::Dir(_, own) | Node::File(_, own) = &mut self.0[*node] {
-                    *own = *mode;
-                }
-            }
-        }
-    }
-
-    fn name(&mut self, dir: Inode, name: &str, to: Option<Inode>) {
-        let Node::Dir(entries, _) = &mut self.0[dir] else { return };
-        match to {
-            Some(node) => entries.insert(name.to_owned(), node),
-            None => entries.remove(name),
-        };
-    }
-
-    fn len(&self, node: Inode) -> usize {
-        if let Node::File(content, _) = &self.0[node] { content.len() } else { 0 }
-    }
 }
 
 /// A run on a disk.
@@ -201,7 +47,7 @@ impl Run {
         let Some(node) = self.before.find(path) else { return };
         let bytes = self.before.content(path).unwrap_or_default().to_vec();
         self.before.apply(&Change::Cut { node, length: 0 });
-        self.events.insert(0, Event::Change(Change::Write { node, at: 0, bytes }));
+        self.events.insert(0, Event::Change(Change::Write { node, at: 0, bytes: Content(Arc::new(bytes)) }));
     }
 
     /// How many syncs there are in it.
@@ -246,7 +92,7 @@ impl Run {
             "openat" if word(2).contains("O_CREAT") => {
                 let path = below(0, 1)?;
                 match self.after.find(&path) {
-                    None => drop(self.make(&path, Node::File(Arc::default(), mode(3)? & !0o022))?),
+                    None => drop(self.make(&path, Node::File(Content::default(), mode(3)? & !0o022, None))?),
                     Some(node) if word(2).contains("O_TRUNC") => self.change(Change::Cut { node, length: 0 }),
                     Some(_) => {}
                 }
@@ -276,10 +122,14 @@ impl Run {
             "copy_file_range" => {
                 let (node, bytes) = (node(self, 2)?, fs::read(path_of(word(0))?).unwrap());
                 let (at, length) = (self.after.len(node), call.answer.parse::<usize>().ok()?);
-                self.change(Change::Write { node, at, bytes: bytes[at..at + length].to_vec() });
+                self.change(Change::Write { node, at, bytes: Content(Arc::new(bytes[at..at + length].to_vec())) });
             }
             "ftruncate" => self.change(Change::Cut { node: node(self, 0)?, length: number(1)? }),
             "fchmod" => self.change(Change::Mode { node: node(self, 0)?, mode: mode(1)? }),
+            "utimensat" => {
+                let node = if word(1) == "NULL" { node(self, 0) } else { self.after.find(&below(0, 1)?) };
+                self.change(Change::Time { node: node?, time: modified(word(2))? });
+            }
             "fsync" | "fdatasync" => self.events.push(Event::Sync(Some(node(self, 0)?))),
             "syncfs" => self.events.push(Event::Sync(None)),
             _ => {}
@@ -292,30 +142,47 @@ impl Run {
         let mut bytes = unquoted(content);
         // strace shows the beginning of what is long; that is all alike here.
         bytes.resize(length, bytes.last().copied().unwrap_or_default());
-        self.change(Change::Write { node, at, bytes });
+        self.change(Change::Write { node, at, bytes: Content(Arc::new(bytes)) });
     }
 
     /// Every disk that a cut may leave, with whether the run was over by then; the sync number `without`, if any, counts
     /// for nothing. Where too many changes are open for every combination: none, all, each alone, all but each, each two.
+    /// Each open write is torn too, where nothing else that is open is there, and where all of it is.
     pub fn cuts(&self, without: Option<usize>, see: &mut dyn FnMut(Disk, bool)) {
         let mut seen = BTreeSet::new();
+        let torn_at = |event: &Event| if let Event::Change(change) = event { change.torn() } else { Vec::new() };
+        let torn: Vec<_> = self.events.iter().map(torn_at).collect();
         for end in 0..=self.events.len() {
             let (durable, open) = self.standing(end, without);
-            for chosen in subsets(&open) {
-                let mut disk = self.before.clone();
-                for (at, event) in self.events[..end].iter().enumerate() {
-                    if let Event::Change(change) = event
-                        && (durable.contains(&at) || chosen.contains(&at))
-                    {
-                        disk.apply(change);
-                    }
-                }
-                let over = end == self.events.len();
+            let over = end == self.events.len();
+            let mut left = |chosen: &BTreeSet<usize>, torn: Option<(usize, &Change)>| {
+                let disk = self.left(end, &|at| durable.contains(&at) || chosen.contains(&at), torn);
                 if seen.insert((disk.clone(), over)) {
                     see(disk, over);
                 }
+            };
+            subsets(&open).iter().for_each(|chosen| left(chosen, None));
+            let all: BTreeSet<usize> = open.iter().copied().collect();
+            for at in open {
+                for torn in &torn[at] {
+                    left(&all, Some((at, torn)));
+                    left(&BTreeSet::from([at]), Some((at, torn)));
+                }
             }
         }
+    }
+
+    /// The disk with those changes before `end` that are there, one of them torn.
+    fn left(&self, end: usize, is_there: &dyn Fn(usize) -> bool, torn: Option<(usize, &Change)>) -> Disk {
+        let mut disk = self.before.clone();
+        for (at, event) in self.events[..end].iter().enumerate() {
+            if let Event::Change(change) = event
+                && is_there(at)
+            {
+                disk.apply(torn.filter(|(torn, _)| *torn == at).map_or(change, |(_, torn)| torn));
+            }
+        }
+        disk
     }
 
     /// Of the changes before `end`, those that are durable and those that are not.
@@ -355,73 +222,4 @@ fn subsets(open: &[usize]) -> Vec<BTreeSet<usize>> {
         some.extend(open.iter().filter(|other| *other < one).map(|other| BTreeSet::from([*one, *other])));
     }
     some
-}
-
-/// `3</t>, "a, b", 0600` is three.
-fn arguments(text: &str) -> Vec<String> {
-    let (mut all, mut quoted, mut escaped, mut depth) = (vec![String::new()], false, false, 0);
-    for c in text.chars() {
-        match c {
-            '"' if !escaped => quoted = !quoted,
-            '[' | '{' if !quoted => depth += 1,
-            ']' | '}' if !quoted => depth -= 1,
-            ',' if !quoted && depth == 0 => {
-                all.push(String::new());
-                continue;
-            }
-            _ => {}
-        }
-        escaped = quoted && c == '\\' && !escaped;
-        let last = all.last_mut().unwrap();
-        if !(c == ' ' && last.is_empty()) {
-            last.push(c);
-        }
-    }
-    all
-}
-
-/// `3</tree/a>` is `/tree/a`.
-fn path_of(descriptor: &str) -> Option<&str> {
-    Some(descriptor.split_once('<')?.1.rsplit_once('>')?.0)
-}
-
-fn text(quoted: &str) -> String {
-    String::from_utf8(unquoted(quoted)).unwrap()
-}
-
-/// The bytes of a text as strace writes it.
-fn unquoted(quoted: &str) -> Vec<u8> {
-    let inner = quoted.trim_end_matches("...").trim_matches('"').as_bytes();
-    let inner = if quoted.ends_with("\\\"\"") { &quoted.as_bytes()[1..quoted.len() - 1] } else { inner };
-    let (mut bytes, mut at) = (Vec::new(), 0);
-    while at < inner.len() {
-        if inner[at] != b'\\' {
-            bytes.push(inner[at]);
-            at += 1;
-            continue;
-        }
-        let digits = inner[at + 1..].iter().take(3).take_while(|b| (b'0'..=b'7').contains(b)).count();
-        if digits > 0 {
-            let number = inner[at + 1..=at + digits].iter().fold(0_u32, |n, digit| n * 8 + u32::from(digit - b'0'));
-            bytes.push(u8::try_from(number).unwrap());
-            at += 1 + digits;
-            continue;
-        }
-        bytes.push(match inner[at + 1] {
-            b'n' => b'\n',
-            b't' => b'\t',
-            b'r' => b'\r',
-            b'v' => 11,
-            b'f' => 12,
-            other => other,
-        });
-        at += 2;
-    }
-    bytes
-}
-
-#[test]
-fn texts_are_read_as_strace_writes_them() {
-    assert_eq!(unquoted(r#""a\n\"b\"\0\342\200\246""#), "a\n\"b\"\0…".as_bytes());
-    assert_eq!(arguments(r#"3</t>, "a, \"b", [{c, d}], 0600"#), ["3</t>", r#""a, \"b""#, "[{c, d}]", "0600"]);
 }
