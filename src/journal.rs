@@ -213,12 +213,13 @@ impl Journal {
 
 /// Keeps the damaged journal under another name and puts one with its good lines in its place, whole at every moment.
 fn set_aside(state: &Dir, now: Timestamp) -> Result<String> {
-    let mut good = String::new();
-    let mut last = 0;
-    scan(state, &mut |record| {
-        if record.seq > last {
+    // Byte for byte, with whatever a later version wrote into them.
+    let (mut good, mut last) = (Vec::new(), 0);
+    each_line(state, &mut |line| {
+        let record = line.strip_suffix(b"\n").and_then(record_of);
+        if let Some(record) = record.filter(|record| record.seq > last) {
             last = record.seq;
-            good.extend(seal(&record).map(|line| line + "\n"));
+            good.extend_from_slice(line);
         }
     })?;
     let names = (0..).map(|n| match n {
@@ -232,7 +233,7 @@ fn set_aside(state: &Dir, now: Timestamp) -> Result<String> {
             break;
         }
     }
-    state.write_file(JOURNAL, good.as_bytes(), 0o600)?;
+    state.write_file(JOURNAL, &good, 0o600)?;
     Ok(aside)
 }
 

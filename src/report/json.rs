@@ -3,11 +3,27 @@
 use crate::commands::Outcome;
 use crate::error::Error;
 use crate::exit::Exit;
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::borrow::Cow;
 use std::path::Path;
 
 /// The version of the documents.
 const SCHEMA: u32 = 1;
+
+/// The fields of every document; those of the outcome stand between them and the error.
+#[derive(Serialize)]
+struct Document<'a> {
+    schema: u32,
+    ok: bool,
+    command: Option<&'a str>,
+    root: Option<Cow<'a, str>>,
+    env: Option<&'a str>,
+    #[serde(flatten)]
+    outcome: Option<&'a Outcome>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<Value>,
+}
 
 /// The document of a run of `command` on the tree at `root`: what it found or did, and the error it ended with. One line.
 pub fn document(
@@ -17,19 +33,10 @@ pub fn document(
     outcome: Option<&Outcome>,
     error: Option<&Error>,
 ) -> String {
-    let mut document = Map::new();
-    document.insert("schema".into(), json!(SCHEMA));
-    document.insert("ok".into(), json!(error.is_none()));
-    document.insert("command".into(), json!(command));
-    document.insert("root".into(), json!(root.map(|root| root.to_string_lossy())));
-    document.insert("env".into(), json!(environment));
-    if let Some(Ok(Value::Object(fields))) = outcome.map(serde_json::to_value) {
-        document.extend(fields);
-    }
-    if let Some(error) = error {
-        document.insert("error".into(), describe(error));
-    }
-    let mut line = Value::Object(document).to_string();
+    let (ok, root, error) = (error.is_none(), root.map(Path::to_string_lossy), error.map(describe));
+    let document = Document { schema: SCHEMA, ok, command, root, env: environment, outcome, error };
+    // Nothing in it can fail to be written: every key is a string.
+    let mut line = serde_json::to_string(&document).unwrap_or_default();
     line.push('\n');
     line
 }
