@@ -21,6 +21,10 @@ const LAID_OUT: [&str; 6] =
 /// What a release holds beside its records and pins.
 pub const CODE: [&str; 3] = ["version", "app", "app/main.py"];
 
+/// What supervisord reads of a release that has programs.
+const SERVICES: [&str; 4] =
+    ["services", "services/supervisor", "services/supervisor/a.conf", "services/supervisor/b.conf"];
+
 /// Complaints about one tree.
 pub struct Checker<'t> {
     tree: &'t Sandbox,
@@ -158,6 +162,7 @@ fn belongs(path: &str) -> bool {
         CODE.contains(&path)
             || path == ".releasectl"
             || path.starts_with("KEEP_UNTIL__")
+            || SERVICES.contains(&path)
             || path.strip_prefix(".releasectl/").is_some_and(record)
     };
     if let Some(inside) = path.strip_prefix("releases/") {

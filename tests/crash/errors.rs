@@ -251,3 +251,8 @@ fn p15_deploy_resume_refused_at_any_call() {
 fn p15_supervisor_wire_refused_at_any_call() {
     refused_everywhere(&verbs::WIRE, 1, 20);
 }
+
+#[test]
+fn p15_supervisor_wire_by_copies_refused_at_any_call() {
+    refused_everywhere(&verbs::WIRE_COPY, 1, 30);
+}

@@ -6,6 +6,7 @@ use crate::sandbox::{self, Answer};
 use crate::states::{Start, State};
 use crate::trace::{self, Point};
 use crate::verbs::{self, Verb};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -88,6 +89,8 @@ fn killed_at(
     checker.current_is_one_of(allowed);
     if verb.name == verbs::WIRE.name {
         wired(&mut checker, &arguments);
+    } else if verb.name == verbs::WIRE_COPY.name {
+        copied(&mut checker, &arguments);
     }
     if repeated {
         let refusable = (verb.is_refused)(&tree);
@@ -115,6 +118,25 @@ pub fn wired(checker: &mut Checker<'_>, arguments: &[String]) {
     checker.must(read().contains(&include), || format!("repeated, it does not wire: {}", read()));
     let names: Vec<_> = etc.read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
     checker.must(names == ["supervisord.conf"], || format!("left beside supervisord.conf: {names:?}"));
+}
+
+/// Each copy is whole, as it was or as it is to be, and after the command is repeated they are what the live release has,
+/// beside what is another's.
+fn copied(checker: &mut Checker<'_>, arguments: &[String]) {
+    let copies = verbs::etc(checker.tree()).join("conf.d");
+    let read = || -> BTreeMap<String, String> {
+        let entries = copies.read_dir().unwrap().map(Result::unwrap);
+        entries.map(|e| (e.file_name().into_string().unwrap(), fs::read_to_string(e.path()).unwrap())).collect()
+    };
+    for (name, text) in read().into_iter().filter(|(name, _)| !name.starts_with('.')) {
+        let whole = ["old", "a.conf", "b.conf"].iter().any(|program| text == verbs::program(program));
+        checker.must(whole, || format!("{name} is torn: {text}"));
+    }
+    checker.works(arguments);
+    let wanted = [("other.conf", "old"), ("releasectl-host@a.conf", "a.conf"), ("releasectl-host@b.conf", "b.conf")];
+    let wanted = wanted.map(|(name, program)| (name.to_owned(), verbs::program(program)));
+    let found = read();
+    checker.must(found == BTreeMap::from(wanted), || format!("repeated, it leaves {found:?}"));
 }
 
 fn kill(checker: &mut Checker<'_>, point: &Point, arguments: &[String]) -> bool {
@@ -180,6 +202,11 @@ fn p13_deploy_resume_killed_at_any_call() {
 #[test]
 fn p03_supervisor_wire_killed_at_any_call() {
     killed_everywhere(&verbs::WIRE, 16);
+}
+
+#[test]
+fn p03_supervisor_wire_by_copies_killed_at_any_call() {
+    killed_everywhere(&verbs::WIRE_COPY, 20);
 }
 
 /// What a kill left is settled by the next command, which is killed at each of its own calls in turn.

@@ -80,15 +80,22 @@ pub const RESUME: Verb = Verb {
 pub const WIRE: Verb = Verb {
     name: "supervisor wire",
     states: &[State::One, State::Three],
+    words: |_, copy| wire(copy, "include"),
+    is_refused: never,
+};
+/// What C reads takes the place of what a release before it did.
+pub const WIRE_COPY: Verb = Verb {
+    name: "supervisor wire by copies",
+    states: &[State::Three, State::Torn],
     words: |_, copy| {
-        let etc = etc(copy);
-        if !etc.join("supervisord.conf").exists() {
-            fs::create_dir_all(&etc).unwrap();
-            fs::write(etc.join("supervisord.conf"), UNWIRED).unwrap();
-            let host = format!("[supervisor]\nconfig = {:?}\n", etc.join("supervisord.conf"));
-            fs::write(copy.beside("host.toml"), host).unwrap();
+        let (files, copies) = (copy.release("C").join("services/supervisor"), etc(copy).join("conf.d"));
+        if !copies.exists() {
+            [&files, &copies].iter().for_each(|path| fs::create_dir_all(path).unwrap());
+            ["a.conf", "b.conf"].iter().for_each(|name| fs::write(files.join(name), program(name)).unwrap());
+            let before = ["releasectl-host@a.conf", "releasectl-host@old.conf", "other.conf"];
+            before.iter().for_each(|name| fs::write(copies.join(name), program("old")).unwrap());
         }
-        words(&["--config", copy.beside("host.toml").to_str().unwrap(), "supervisor", "wire"])
+        wire(copy, "copy")
     },
     is_refused: never,
 };
@@ -104,6 +111,22 @@ pub const UNWIRED: &str = "[unix_http_server]\nfile=%(here)s/s.sock\n[supervisor
 /// The directory of supervisord's file.
 pub fn etc(tree: &Sandbox) -> PathBuf {
     tree.beside("etc")
+}
+
+/// A file with a program of this name.
+pub fn program(name: &str) -> String {
+    format!("[program:{name}]\ncommand = /bin/sleep 1000\n")
+}
+
+fn wire(tree: &Sandbox, wiring: &str) -> Vec<String> {
+    let (etc, host) = (etc(tree), tree.beside("host.toml"));
+    let config = etc.join("supervisord.conf");
+    if !config.exists() {
+        fs::create_dir_all(&etc).unwrap();
+        fs::write(&config, UNWIRED).unwrap();
+        fs::write(&host, format!("[supervisor]\nconfig = {config:?}\nwiring = {wiring:?}\n")).unwrap();
+    }
+    words(&["--config", host.to_str().unwrap(), "supervisor", "wire"])
 }
 
 fn never(_: &Sandbox) -> bool {
