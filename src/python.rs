@@ -60,7 +60,7 @@ pub struct Order<'a> {
 }
 
 /// Makes the environment `order` asks for. One that is already there, finished for the same digest and interpreter, and
-/// alive, is left as it is; an unfinished one is removed first. Not durable on return, except for the record.
+/// alive, is left as it is; an unfinished one is removed first. Durable on return.
 pub fn build(order: &Order<'_>, sink: &mut Sink<'_>) -> Result<Environment> {
     let interpreter = Interpreter::find(order.tools, order.plan.version.as_deref())?;
     let recorded = Record::read(order.release)?;

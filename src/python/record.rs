@@ -55,9 +55,10 @@ impl Record {
         Self { finished: false, release: release.path().to_owned(), environment, seal: None }.write(release)
     }
 
-    /// Remembers that it is whole. The record is durable on return; the environment itself is not: the release's file
-    /// system must be synced before the release is called ready.
+    /// Remembers that it is whole. Both are durable on return, the environment first: a resumed build takes one that is
+    /// on record as it is, and after a power cut files that were never written out are there with nothing in them.
     pub(super) fn finish(self, release: &Dir) -> Result<Environment> {
+        release.sync_file_system()?;
         self.write(release)?;
         Ok(self.environment)
     }

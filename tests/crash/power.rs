@@ -2,6 +2,7 @@
 //! `current` leads to a complete release with the modes and times it was given, the intent of what it shows is on record,
 //! and what was answered to be done stays done. Each sync is shown to be needed for that by leaving it out.
 
+mod environment;
 mod image;
 mod model;
 mod real;

@@ -36,7 +36,7 @@ fn lay(disk: &Sandbox, start: &Start) {
 }
 
 /// Cuts the disk's power, and mounts it again.
-fn cut_power(disk: &Sandbox) {
+pub(super) fn cut_power(disk: &Sandbox) {
     let (root, image) = (disk.root(), disk.beside("image"));
     let (root, image) = (root.to_str().unwrap(), image.to_str().unwrap());
     command(disk, "python3", &["-c", SHUTDOWN, root]);
