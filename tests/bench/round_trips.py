@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lab import PROGRAM, Bench, environment, run
 from lab.inputs import git
-from lab.others import CAPISTRANO, DEPLOYER, FABRIC, each
+from lab.others import CAPISTRANO, DEPLOYER, FABRIC_WHOLE, each
 
 # Started by root, sshd wants a directory below /run; it gets a /run of its own, so that nothing is left there.
 OWN_RUN = 'mount -t tmpfs none /run; mkdir -m 755 /run/sshd; exec /usr/sbin/sshd -D -e -f "$1"'
@@ -31,7 +31,7 @@ CLIENT = (
 )
 NOTE = (
     "ours counted by an sshd on this host; theirs are the commands of a deploy of code with two files and three directories "
-    "shared, as they stand in lab/others.py; Fabric's is without virtualenv and supervisor, and Mina sends one script"
+    "shared, as they stand in lab/others.py; Fabric's with its virtualenv and supervisor. Mina sends one script, as we do"
 )
 
 
@@ -78,6 +78,6 @@ with Bench("round_trips") as bench, tempfile.TemporaryDirectory() as temporary:
     with sshd(place) as ssh:
         run(*ssh, PROGRAM, "--root", root, "deploy", repository)
         assert (root / "current/file").read_text() == "code\n"
-        theirs = {"Capistrano": CAPISTRANO, "Deployer": DEPLOYER, "Fabric": FABRIC}
-        against = ", ".join(f"{name} {len(each(commands))}" for name, commands in theirs.items())
+        theirs = {"Capistrano": each(CAPISTRANO), "Deployer": each(DEPLOYER), "Fabric": FABRIC_WHOLE}
+        against = ", ".join(f"{name} {len(commands)}" for name, commands in theirs.items())
         bench.value("ssh round trips of a deploy", started(place), 1, "commands", against=against, note=NOTE)

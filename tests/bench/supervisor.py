@@ -2,32 +2,15 @@
 has supervisorctl do; and how many of them are down at once meanwhile."""
 
 import os
-import subprocess
 import tempfile
 import threading
-import time
-from contextlib import contextmanager
 from pathlib import Path
 
-from lab import PROGRAM, Against, Bench, Side, environment, run, seconds
+from lab import PROGRAM, Against, Bench, Side, run, seconds
 from lab.disk import disk
-from lab.python import tool
+from lab.supervisord import configured, ctl, supervisord
 
 PROGRAMS, TARGET = 12, 0.5
-CONFIGURATION = """
-[unix_http_server]
-file=%(here)s/sock
-[supervisorctl]
-serverurl=unix://%(here)s/sock
-[supervisord]
-logfile=%(here)s/log
-pidfile=%(here)s/pid
-childlogdir=%(here)s
-[rpcinterface:supervisor]
-supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface
-[include]
-files=ROOT/current/services/supervisor/*.conf
-"""
 PROGRAM_SECTION = "[program:NAME]\ncommand=/bin/sleep 100000\ndirectory=ROOT/current\nstartsecs=1\n"
 # How programs are restarted, and what limits that.
 WAYS = {
@@ -41,8 +24,8 @@ class Host:
     """A tree with two releases of the same programs, and a supervisord that runs them."""
 
     def __init__(self, place, own):
-        self.place, self.root, self.conf = place, place / "tree", own / "supervisord.conf"
-        self.conf.write_text(CONFIGURATION.replace("ROOT", str(self.root)))
+        self.place, self.root = place, place / "tree"
+        self.conf = configured(own, self.root)
         code = place / "code/services/supervisor"
         code.mkdir(parents=True)
         names = [f"worker{number}" for number in range(PROGRAMS)]
@@ -53,30 +36,6 @@ class Host:
             run(PROGRAM, "--root", self.root, "create", place / "code", "--id", release)
         run(PROGRAM, "--root", self.root, "activate", "a", "--no-restart")
         self.turn = 0
-
-    @contextmanager
-    def supervisord(self):
-        """All its programs are up; it ends, and they with it, when we do."""
-        words = ["setpriv", "--pdeathsig", "TERM", tool("supervisor") / "supervisord", "-n", "-c", self.conf]
-        process = subprocess.Popen(words, env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        self.pid = process.pid
-        try:
-            self.until_up()
-            yield
-        finally:
-            process.terminate()
-            process.wait()
-
-    def until_up(self):
-        limit = time.monotonic() + 60
-        while self.ctl("status").count("RUNNING") < PROGRAMS:
-            if time.monotonic() > limit:
-                raise RuntimeError("the programs do not come up: " + self.ctl("status"))
-            time.sleep(0.2)
-
-    def ctl(self, *words):
-        command = [tool("supervisor") / "supervisorctl", "-c", self.conf, *words]
-        return subprocess.run(command, env=environment(), capture_output=True, text=True).stdout
 
     def running(self):
         """How many processes its programs have at this moment."""
@@ -95,7 +54,7 @@ class Host:
         return Side(act)
 
     def theirs(self):
-        return Side(lambda _: seconds("sh", "-ec", ROUND, "sh", tool("supervisor") / "supervisorctl", self.conf))
+        return Side(lambda _: seconds("sh", "-ec", ROUND, "sh", ctl(), self.conf))
 
     def down_at_once(self, side):
         """The most programs that have no process at the same time during a round, and how often that was looked at."""
@@ -126,7 +85,7 @@ def is_alive(pid):
 with Bench("supervisor") as bench, disk("ext4") as place, tempfile.TemporaryDirectory() as own:
     os.chmod(own, 0o755)
     host = Host(place, Path(own))
-    with host.supervisord():
+    with supervisord(host.conf, PROGRAMS) as host.pid:
         theirs = host.theirs()
         script = Against("supervisorctl stop all, reread, update, start all", TARGET, theirs)
         down_with_script, _ = host.down_at_once(theirs)

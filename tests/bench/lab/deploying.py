@@ -9,7 +9,7 @@ from .inputs import commits, git
 SHARED_DIRECTORIES, SHARED_FILES = ["log", "media", "tmp/pids"], [".env", "localsettings.py"]
 SETTINGS = f"[shared]\ndirs = {SHARED_DIRECTORIES}\nfiles = {SHARED_FILES}\n[clean]\nkeep = 3\n"
 # Deploys until as many releases are there as are kept.
-FILLING = 5
+FILLING = 3
 
 
 class Upstream:
@@ -70,14 +70,14 @@ def ours(place, upstream, settings="", kept=3):
 
 
 class Hosted:
-    """A tree of another tool in `place`."""
+    """A tree of another tool in `place`; `facts` are what its commands want to know beside that."""
 
-    def __init__(self, place, upstream, other):
+    def __init__(self, place, upstream, other, **facts):
         self.root, self.upstream, self.other, self.count = place, upstream, other, 0
         for directory in ("releases", "tmp"):
             (place / directory).mkdir(parents=True)
         shared(place)
-        self.facts = environment(to=str(place), repo=str(upstream.path))
+        self.facts = environment(to=str(place), repo=str(upstream.path), **facts)
         shell(other.first, env=self.facts, cwd=place)
 
     def decide(self):

@@ -157,8 +157,8 @@ touch deploy.lock
 )
 """
 
-# The Fabric deploy of CommCare HQ as far as it is about code, without sudo and without the `git gc` it leaves to at.
-FABRIC = """
+# The Fabric deploy of CommCare HQ, without sudo and without the `git gc` it leaves to at: the code.
+FABRIC_CODE = """
 mkdir -p "$release"
 stat "$to/current"
 cd "$to/current" && git submodule foreach "git fetch origin"
@@ -178,9 +178,31 @@ cd "$release" && git submodule sync
 cd "$release" && git submodule update --init --recursive -q
 cd "$release" && git clean -ffd
 cd "$release" && find . -name '*.pyc' -delete
+"""
+# The packages: `$clone` is virtualenv-clone, `$pip` what pip is told of itself.
+FABRIC_PACKAGES = """
+stat "$to/current/python_env"
+stat "$release/python_env" || :
+readlink -f "$to/current/python_env"
+"$clone" "$(readlink -f "$to/current/python_env")" "$release/python_env"
+sed -i -e "s~$to/current/python_env~$release/python_env~g" $(find "$release/python_env/bin/" -type f)
+cd "$release" && source "$release/python_env/bin/activate" && pip $pip install --timeout 60 --requirement requirements.txt
+"""
+# What makes it live.
+FABRIC_LIVE = """
 cp "$to/current/localsettings.py" "$release/localsettings.py"
 stat "$release"
 ln -nfs "$release" "$to/current"
+"""
+# The programs: `$ctl` is supervisorctl with its configuration. The sleep of five seconds before the last is left out.
+FABRIC_PROGRAMS = """
+$ctl stop all
+$ctl reread
+$ctl update
+$ctl start all
+"""
+# What is written down and thrown away.
+FABRIC_CLEAN = """
 cd "$to" && stat RELEASES.txt
 cd "$to" && egrep "^$release\\$" RELEASES.txt || :
 cd "$to" && echo "$release" >>RELEASES.txt
@@ -211,17 +233,24 @@ class Other:
 
 
 def each(commands):
-    return commands.strip().splitlines()
+    return [line for line in commands.splitlines() if line]
 
 
+FABRIC = each(FABRIC_CODE + FABRIC_LIVE + FABRIC_CLEAN)
+FABRIC_WHOLE = each(FABRIC_CODE + FABRIC_PACKAGES + FABRIC_LIVE + FABRIC_PROGRAMS + FABRIC_CLEAN)
 # Mina cleans before it adds.
 OTHERS = [
     Other("Capistrano", each(CAPISTRANO), "202611{:08}", 'git clone --quiet --mirror "$repo" repo'),
     Other("Deployer", each(DEPLOYER), "{}", 'mkdir -p .dep && git clone --quiet --mirror "$repo" .dep/repo'),
     Other("Mina", [MINA], "{}", 'git clone --quiet --bare "$repo" scm', kept=4),
 ]
-FIRST = 'git clone --quiet "$repo" releases/0 && ln -s "$PWD/releases/0" current && touch current/localsettings.py'
-FABRICS = [
-    Other("Fabric", each(FABRIC), "2026-11-{:08}", f"{FIRST} && touch RELEASES.txt"),
-    Other("Fabric, login shells", each(FABRIC), "2026-11-{:08}", f"{FIRST} && touch RELEASES.txt", shell="bash -l -c"),
+FIRST = (
+    'git clone --quiet "$repo" releases/0 && ln -s "$PWD/releases/0" current && '
+    "touch current/localsettings.py && touch RELEASES.txt"
+)
+FIRST_PACKAGES = '"$python" -m venv releases/0/python_env && releases/0/python_env/bin/pip $pip install -r releases/0/requirements.txt'
+SHELLS = {"Fabric": "bash -c", "Fabric, login shells": "bash -l -c"}
+FABRICS = [Other(name, FABRIC, "2026-11-{:08}", FIRST, shell=shell) for name, shell in SHELLS.items()]
+WHOLE_FABRICS = [
+    Other(name, FABRIC_WHOLE, "2026-11-{:08}", f"{FIRST} && {FIRST_PACKAGES}", shell=shell) for name, shell in SHELLS.items()
 ]
