@@ -51,16 +51,7 @@ impl FromStr for ReleaseId {
     type Err = NotAnId;
 
     fn from_str(text: &str) -> Result<Self, NotAnId> {
-        let wrong = |why| Err(NotAnId(text.chars().take(LONGEST).collect(), why));
-        let plain = |c: char| c.is_ascii_alphanumeric() || "._+-".contains(c);
-        match text.chars().next() {
-            None => wrong("it is empty"),
-            Some(first) if !first.is_ascii_alphanumeric() => wrong("it must begin with a letter or digit"),
-            _ if text.len() > LONGEST => wrong("it is longer than 128 characters"),
-            _ if !text.chars().all(plain) => wrong("it may hold only letters, digits and . _ + -"),
-            _ if WORDS.contains(&text) => wrong("that word has a meaning of its own"),
-            _ => Ok(Self(text.to_owned())),
-        }
+        text.to_owned().try_into()
     }
 }
 
@@ -68,7 +59,16 @@ impl TryFrom<String> for ReleaseId {
     type Error = NotAnId;
 
     fn try_from(text: String) -> Result<Self, NotAnId> {
-        text.parse()
+        let wrong = |why| Err(NotAnId(text.chars().take(LONGEST).collect(), why));
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"._+-".contains(&b);
+        match text.bytes().next() {
+            None => wrong("it is empty"),
+            Some(first) if !first.is_ascii_alphanumeric() => wrong("it must begin with a letter or digit"),
+            _ if text.len() > LONGEST => wrong("it is longer than 128 characters"),
+            _ if !text.bytes().all(plain) => wrong("it may hold only letters, digits and . _ + -"),
+            _ if WORDS.contains(&text.as_str()) => wrong("that word has a meaning of its own"),
+            _ => Ok(Self(text)),
+        }
     }
 }
 

@@ -78,13 +78,21 @@ impl Standing {
     pub fn new(records: &[Record], live: Option<&ReleaseId>) -> Self {
         let outcomes = outcomes(records);
         let mut standing = Self { live: live.cloned(), ..Self::default() };
+        let mut last: Option<&Begin> = None;
         for Record { seq, event, .. } in records {
             match event {
-                Event::Begin(begin) if begin.operation.is_flip() => standing.fold(*seq, begin, outcomes.get(seq)),
+                Event::Begin(begin) if begin.operation.is_flip() => {
+                    let made = standing.fold(*seq, begin, outcomes.get(seq));
+                    last = if made { Some(begin) } else { last };
+                }
                 Event::Confirmed(done) if done.outcome == Outcome::Done => standing.owed = Owed::default(),
                 Event::Programs(programs) => standing.owed.changed_by(programs),
                 Event::Begin(_) | Event::Step(_) | Event::Done(_) | Event::Confirmed(_) => {}
             }
+        }
+        if let Some(flip) = last {
+            standing.chain = flip.chain.clone().unwrap_or_default();
+            standing.believed.clone_from(&flip.to);
         }
         standing.before = standing.chain.clone();
         if let (Some(live), true) = (live, live != standing.believed.as_ref()) {
@@ -93,14 +101,14 @@ impl Standing {
         standing
     }
 
-    fn fold(&mut self, seq: u64, begin: &Begin, outcome: Option<&Outcome>) {
+    /// Folds one flip in; whether it was made.
+    fn fold(&mut self, seq: u64, begin: &Begin, outcome: Option<&Outcome>) -> bool {
         let made = outcome.map_or_else(|| self.live == begin.to, |outcome| *outcome == Outcome::Done);
         if made {
-            self.chain = begin.chain.clone().unwrap_or_default();
-            self.believed.clone_from(&begin.to);
             self.owed.after(seq, begin);
         }
         self.unsettled = outcome.is_none().then(|| Unsettled { seq, begin: begin.clone(), made });
+        made
     }
 
     /// Whether somebody else moved `current` since the last flip.
