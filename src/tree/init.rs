@@ -37,6 +37,10 @@ pub fn lay_out(root: Dir, actor: &Actor, wait: Wait) -> Result<Laid> {
     let fresh = root.stat(RELEASES)?.is_none() || is_vacant(&root)?;
     for (name, mode) in DIRECTORIES {
         if root.stat(name)?.is_none() && (fresh || name == STATE) {
+            if name == STATE && changed {
+                // Found without the others it would be taken for a tree that has none.
+                root.sync()?;
+            }
             root.ensure_dir(name, mode)?;
             changed = true;
         }

@@ -112,6 +112,8 @@ impl Disk {
 
     fn write_node(&self, node: Inode, path: &Path) {
         let mode = match &self.0[node] {
+            // Without its target none can be made.
+            Node::Link(target) if target.is_empty() => return,
             Node::Link(target) => return symlink(target, path).unwrap(),
             Node::File(content, mode, time) => {
                 fs::write(path, content.0.as_slice()).unwrap();
