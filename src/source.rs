@@ -118,7 +118,11 @@ impl Source {
         }
         let path = Path::new(text);
         let absolute = || std::fs::canonicalize(path).map_err(|cause| PathError::new("open", path, cause));
-        let there = look(path)?;
+        let there = match look(path) {
+            // Where it would lie is nobody's to see; a URL lies elsewhere.
+            Err(_) if is_url(text) => None,
+            looked => looked?,
+        };
         let kind = match (forced, &there) {
             (Some(kind), _) => kind,
             (None, Some(it)) if it.is_dir() && is_repository(path)? => SourceKind::Git,

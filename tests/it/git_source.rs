@@ -142,6 +142,16 @@ fn a_repository_that_cannot_be_looked_at_is_not_taken_for_a_directory() {
 }
 
 #[test]
+fn a_url_is_one_in_a_directory_that_is_not_ours_to_look_into() {
+    let bench = Bench::new();
+    let url = format!("file://{}", bench.repository.display());
+    let mut strace = bench.tree.clean("strace");
+    strace.args(["-f", "-qq", "-o", "/dev/null", "-P", &url, "-e", "inject=statx,stat,newfstatat:error=EACCES"]);
+    let output = strace.arg(PROGRAM).arg("--root").arg(bench.tree.root()).args(["create", &url]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
 fn a_ref_that_is_not_there_leaves_nothing_behind() {
     let bench = Bench::new();
     let source = bench.repository.to_str().unwrap();
