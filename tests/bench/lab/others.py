@@ -248,7 +248,10 @@ FIRST = (
     'git clone --quiet "$repo" releases/0 && ln -s "$PWD/releases/0" current && '
     "touch current/localsettings.py && touch RELEASES.txt"
 )
-FIRST_PACKAGES = '"$python" -m venv releases/0/python_env && releases/0/python_env/bin/pip $pip install -r releases/0/requirements.txt'
+FIRST_PACKAGES = (
+    '"$python" -m venv releases/0/python_env && '
+    "releases/0/python_env/bin/pip $pip install -r releases/0/requirements.txt"
+)
 SHELLS = {"Fabric": "bash -c", "Fabric, login shells": "bash -l -c"}
 FABRICS = [Other(name, FABRIC, "2026-11-{:08}", FIRST, shell=shell) for name, shell in SHELLS.items()]
 WHOLE_FABRICS = [
