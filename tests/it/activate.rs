@@ -1,6 +1,6 @@
 //! `activate` and `rollback`: what goes live, what one goes back to, and when neither is done.
 
-use crate::sandbox::{Answer, Sandbox, Started, eventually, is_root};
+use crate::sandbox::{Answer, Sandbox, Started, is_root};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -42,7 +42,7 @@ fn p04_a_failed_or_killed_build_is_never_gone_back_to_and_cannot_go_live() {
         command.stdin(Stdio::piped());
         command
     });
-    eventually("the build begins", || tree.states().get("killed").is_some_and(|state| state == "building"));
+    tree.until_building("killed");
     build.kill();
     assert_eq!(tree.states()["failed"], "incomplete");
     assert_eq!(tree.states()["killed"], "incomplete");

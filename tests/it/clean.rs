@@ -1,6 +1,6 @@
 //! `clean`, `remove`: what is needed stays, whoever needs it and however it is written.
 
-use crate::lab::{Waiting, assert_kept, eventually, gone, tar_of, verdicts};
+use crate::lab::{Waiting, assert_kept, gone, tar_of, verdicts};
 use crate::sandbox::{Sandbox, picture};
 use proptest::prelude::*;
 use serde_json::Value;
@@ -148,7 +148,7 @@ fn p08_somebody_elses_build_in_progress_stays_and_comes_to_its_end() {
         .unwrap();
     let mut input = build.stdin.take().unwrap();
     input.write_all(&bytes[..2048]).unwrap();
-    eventually("the build", || tree.states().get("BUSY").is_some_and(|state| state == "building"));
+    tree.until_building("BUSY");
     let cleaned = clean(&tree);
     assert_kept(&cleaned, "BUSY", "leased");
     assert_eq!(gone(&cleaned), ["A"]);
@@ -171,7 +171,7 @@ fn p08_the_build_of_somebody_who_died_is_incomplete_and_goes() {
         .spawn()
         .unwrap();
     let input = build.stdin.take();
-    eventually("the build", || tree.states().get("DEAD").is_some_and(|state| state == "building"));
+    tree.until_building("DEAD");
     build.kill().unwrap();
     build.wait().unwrap();
     drop(input);

@@ -150,7 +150,7 @@ fn build(tree: &Sandbox, id: &str) -> Started {
     command.stdin(Stdio::piped());
     let mut build = Started::new(command);
     build.0.stdin.as_mut().unwrap().write_all(&tar(&tree.source(id))[..1024]).unwrap();
-    eventually("the build begins", || tree.states().get(id).is_some_and(|state| state == "building"));
+    tree.until_building(id);
     build
 }
 

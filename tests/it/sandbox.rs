@@ -220,6 +220,13 @@ impl Sandbox {
         releases.map(|release| (text(&release["id"]), text(&release["state"]))).collect()
     }
 
+    /// Waits until the build of `id` is under way and no longer holds the tree lock, under which it got its name.
+    pub fn until_building(&self, id: &str) {
+        eventually("the build", || self.states().get(id).is_some_and(|state| state == "building"));
+        let lock = fs::File::open(self.at(".releasectl/lock")).unwrap();
+        eventually("the tree lock", || lock.try_lock().is_ok());
+    }
+
     /// The operations of `history`, oldest first: operation, from, to and outcome.
     pub fn history(&self) -> Vec<String> {
         let document = self.json(&["history", "-n", "100000"]);
