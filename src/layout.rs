@@ -29,6 +29,8 @@ pub const TRASH: &str = "trash";
 pub const ADOPTED: &str = "adopted";
 /// A release's manifest, in its state directory.
 pub const MANIFEST: &str = "release.json";
+/// The same from the release's own directory.
+pub const OWN_MANIFEST: &str = ".releasectl/release.json";
 /// What a build printed, in a release's state directory.
 pub const BUILD_LOG: &str = "build.log";
 /// Fabric's list of the releases that went live, at the root.

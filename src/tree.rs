@@ -28,7 +28,7 @@ pub use remains::SharedPaths;
 
 use crate::directory::{Dir, Identity, PathError, kind};
 use crate::journal::Tail;
-use crate::layout::{ADOPTED, BUILD_LOG, CURRENT, Layout, MANIFEST, RELEASES, STATE};
+use crate::layout::{ADOPTED, BUILD_LOG, CURRENT, Layout, MANIFEST, OWN_MANIFEST, RELEASES, STATE};
 use crate::lock::{Lease, LockError};
 use crate::pin::{PREFIX, Pin};
 use crate::release::{Manifest, ReleaseId};
@@ -39,8 +39,6 @@ use nix::sys::stat::{FileStat, SFlag};
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-/// The manifest as it lies in a release.
-const OWN_MANIFEST: &str = ".releasectl/release.json";
 /// The largest manifest that is read.
 const LARGEST_MANIFEST: u64 = 4 << 20;
 

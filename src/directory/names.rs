@@ -23,9 +23,7 @@ impl Dir {
     /// component of it a link: one descriptor for both, for whoever looks into thousands. `None` says nothing of why.
     pub fn look_into(&self, name: &OsStr, below: &str, limit: u64) -> Result<(Vec<OsString>, Option<Vec<u8>>)> {
         let mut dir = nix::dir::Dir::openat(self, name, DIRECTORY, Mode::empty()).map_err(self.fail("open", name))?;
-        let names =
-            dir.iter().map(|entry| entry.map(|entry| OsStr::from_bytes(entry.file_name().to_bytes()).to_owned()));
-        let names = names.filter(|name| !matches!(name, Ok(name) if name == "." || name == ".."));
+        let names = dir.iter().filter_map(named).map(|seen| seen.map(|(name, _)| name));
         let names = names.collect::<nix::Result<_>>().map_err(self.fail("list", name))?;
         let how = OpenHow::new().flags(OFlag::O_RDONLY | SAFE).resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
         let Ok(fd) = openat2(&dir, below, how) else { return Ok((names, None)) };
@@ -61,7 +59,12 @@ impl Iterator for Kinds {
     type Item = nix::Result<(OsString, Option<nix::dir::Type>)>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let seen = |e: nix::dir::Entry| (OsStr::from_bytes(e.file_name().to_bytes()).to_owned(), e.file_type());
-        self.0.by_ref().map(|entry| entry.map(seen)).find(|seen| !matches!(seen, Ok((n, _)) if n == "." || n == ".."))
+        self.0.by_ref().find_map(named)
     }
+}
+
+/// The name of an entry and what it is; nothing for `.` and `..`.
+fn named(entry: nix::Result<nix::dir::Entry>) -> Option<nix::Result<(OsString, Option<nix::dir::Type>)>> {
+    let seen = entry.map(|e| (OsStr::from_bytes(e.file_name().to_bytes()).to_owned(), e.file_type()));
+    Some(seen).filter(|seen| !matches!(seen, Ok((name, _)) if name == "." || name == ".."))
 }
