@@ -15,7 +15,7 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 /// How much of the end is read at first. Every command checks this much; more is read only if it is needed.
-const WINDOW: u64 = 64 * 1024;
+const WINDOW: u64 = 16 * 1024;
 /// Numbers stay below this: what reads JSON elsewhere may know no larger ones.
 const NUMBERS: u64 = 1 << 53;
 /// A line longer than this is damage.

@@ -28,6 +28,8 @@ struct State<H, T, E> {
     waiting: Vec<Waiting<H>>,
     handles: usize,
     busy: usize,
+    /// Workers that wait for more: nobody else is to be woken, which would cost a system call for each directory.
+    idle: usize,
     done: Vec<(PathBuf, T)>,
     failed: Option<E>,
 }
@@ -97,7 +99,7 @@ where
     E: Send,
 {
     let waiting = vec![(PathBuf::new(), None)];
-    let state = State { waiting, handles: 0, busy: 0, done: Vec::new(), failed: None };
+    let state = State { waiting, handles: 0, busy: 0, idle: 0, done: Vec::new(), failed: None };
     let (state, changed) = (Mutex::new(state), Condvar::new());
     std::thread::scope(|scope| {
         let worker = || {
@@ -132,7 +134,9 @@ fn work<H, T, E>(
             return;
         }
         let Some((path, above)) = at.waiting.pop() else {
+            at.idle += 1;
             at = changed.wait(at).unwrap_or_else(PoisonError::into_inner);
+            at.idle -= 1;
             continue;
         };
         at.busy += 1;
@@ -152,7 +156,9 @@ fn work<H, T, E>(
             }
             Err(error) => at.failed = Some(error),
         }
-        changed.notify_all();
+        if at.idle > 0 {
+            changed.notify_all();
+        }
     }
 }
 

@@ -52,14 +52,16 @@ impl CheckOut<'_> {
     fn at(&self, commit: &Commit, spot: &Spot<'_>) -> Result<Option<Listing>> {
         let site = self.site;
         let mirror = Mirror::open(site.mirrors, &commit.location, site.tools)?;
-        let mut made = match self.plain(commit, &mirror)? {
+        let plain = self.plain(commit, &mirror)?;
+        let may_have = commit.submodules && plain.as_ref().is_none_or(|(contents, _)| contents.has_submodules);
+        let mut made = match plain {
             Some((contents, time)) => Some(self.write(&mirror, &contents, time, spot)?),
             None => {
                 self.archive(commit, &mirror, spot.into)?;
                 None
             }
         };
-        let submodules = if commit.submodules { commit.submodules(&mirror)? } else { Vec::new() };
+        let submodules = if may_have { commit.submodules(&mirror)? } else { Vec::new() };
         drop(mirror);
         for (path, module) in submodules {
             if spot.depth == DEEPEST {

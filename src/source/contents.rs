@@ -42,13 +42,15 @@ pub(super) struct Folder {
 #[derive(Debug)]
 pub(super) struct Contents {
     pub(super) folders: Vec<Folder>,
+    /// Whether submodules are among them.
+    pub(super) has_submodules: bool,
 }
 
 impl Contents {
     /// Reads what `git ls-tree -r -t -z` says; `None` if there is anything that git itself might not check out, or that
     /// is not what git writes.
     pub(super) fn parse(listed: &[u8]) -> Result<Option<Self>> {
-        let mut contents = Self { folders: vec![Folder::default()] };
+        let mut contents = Self { folders: vec![Folder::default()], has_submodules: false };
         let mut by_path: HashMap<&[u8], usize> = HashMap::from([(&b""[..], 0)]);
         for line in listed.split(|byte| *byte == 0).filter(|line| !line.is_empty()) {
             let fields = fields(line).filter(|(_, _, path)| !path.is_empty());
@@ -69,6 +71,7 @@ impl Contents {
                     if by_path.insert(path, contents.folders.len()).is_some() {
                         return Ok(None);
                     }
+                    contents.has_submodules |= mode == 0o160_000;
                     let path = Path::new(OsStr::from_bytes(path)).to_owned();
                     contents.folders.push(Folder { path, above, ..Folder::default() });
                     contents.folders[above].below.push(OsStr::from_bytes(name).to_owned());
@@ -132,6 +135,7 @@ mod tests {
         let kinds: Vec<_> = contents.folders[1].files.iter().map(|file| file.kind).collect();
         assert_eq!(kinds, [Kind::Executable, Kind::Link]);
         assert_eq!(contents.named("run").count(), 1);
+        assert!(contents.has_submodules && !parsed(&lines[..3]).unwrap().unwrap().has_submodules);
     }
 
     #[test]
