@@ -3,7 +3,7 @@
 
 mod names;
 
-pub use names::{Kinds, Names};
+pub use names::{Named, Names};
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat, renameat};

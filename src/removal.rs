@@ -3,9 +3,9 @@
 
 use crate::directory::{Dir, Identity, Names, PathError, Result, kind};
 use nix::errno::Errno;
-use nix::sys::stat::{FileStat, SFlag};
+use nix::sys::stat::{FileStat, Mode, SFlag};
 use nix::sys::statfs::{FsType, fstatfs};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,11 +13,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Levels of one worker that stay open; above them a directory is opened again through its child's `..`.
-const OPEN_LEVELS: usize = 6;
-/// Directories at most this deep are shared among the workers.
+const OPEN_LEVELS: usize = 12;
+/// Directories at most this deep are given to another worker.
 const SHARED_DEPTH: usize = 8;
-/// No more than this many are shared in all, so that width costs no memory.
-const SHARED_MOST: usize = 4096;
+/// No more than this many may be left for the end, so that width costs no memory.
+const UNFINISHED_MOST: usize = 4096;
 /// What statfs says of XFS; not every C library has a name for it.
 const XFS: FsType = FsType(0x5846_5342);
 /// Failures told by path; the others are only counted.
@@ -28,7 +28,9 @@ const TOLD_MOST: usize = 1000;
 pub struct Removed {
     /// Files, links and directories that are gone.
     pub entries: u64,
-    /// Bytes of disk they held, hard links elsewhere not counted.
+    /// Bytes of disk they held, hard links elsewhere not counted. Each file is looked at for that before it is unlinked,
+    /// which takes about a twentieth of the time, and nothing cheaper is true: what a release's record says leaves out
+    /// what came into it later and what others share, and the room on the file system is everybody's.
     pub bytes: u64,
     /// What could not be removed, at most a thousand of them.
     pub left: Vec<PathError>,
@@ -49,24 +51,19 @@ impl Removed {
 /// Deletes the directory `name` of `parent` and all below it, on its own file system and mount only. `tell` hears, from
 /// several threads, how many entries have gone so far. Not durable on return: what was deleted may come back whole.
 pub fn delete(parent: &Dir, name: &OsStr, tell: &(dyn Fn(u64) + Sync)) -> Removed {
-    let root = match open_mended(parent, name) {
-        Ok(root) => root,
-        Err(error) if is(&error, Errno::ENOENT) => return Removed::default(),
-        Err(error) => {
-            let mut removed = Removed::default();
-            removed.keep(error);
-            return removed;
-        }
+    let first = match parent.duplicate() {
+        Ok(parent) => Branch { parent, name: name.to_owned(), depth: 0 },
+        Err(error) => return Removed { left: vec![error], ..Removed::default() },
     };
-    let sweep = Sweep::new(&root, tell);
+    let sweep = Sweep::new(first, tell);
     std::thread::scope(|scope| {
-        for _ in 1..workers(&root) {
+        for _ in 1..workers(parent) {
             // One that cannot be had is done without.
             let _ = std::thread::Builder::new().spawn_scoped(scope, || sweep.work());
         }
         sweep.work();
     });
-    sweep.finish(parent, name)
+    sweep.finish(parent)
 }
 
 /// Deletes `name` of `parent`, whatever it is; a directory as [`delete`] does.
@@ -83,14 +80,13 @@ pub fn delete_any(parent: &Dir, name: &OsStr, tell: &(dyn Fn(u64) + Sync)) -> Re
 }
 
 /// Two workers, where the file system gains by it: XFS serialises unlinking and loses.
-fn workers(root: &Dir) -> usize {
-    let serial = fstatfs(root).is_ok_and(|fs| fs.filesystem_type() == XFS);
+fn workers(dir: &Dir) -> usize {
+    let serial = fstatfs(dir).is_ok_and(|fs| fs.filesystem_type() == XFS);
     if serial { 1 } else { std::thread::available_parallelism().map_or(1, |n| n.get().min(2)) }
 }
 
 /// One deletion, shared by its workers.
 struct Sweep<'a> {
-    root: &'a Dir,
     state: Mutex<State>,
     changed: Condvar,
     entries: AtomicU64,
@@ -99,18 +95,26 @@ struct Sweep<'a> {
     tell: &'a (dyn Fn(u64) + Sync),
 }
 
-/// Directories waiting for a worker, and those that were shared and are to be removed in the end.
+/// Who has what to do.
 struct State {
-    waiting: Vec<PathBuf>,
+    waiting: Vec<Branch>,
     busy: usize,
-    shared: Vec<PathBuf>,
+    idle: usize,
+    /// Directories that another worker was still emptying a part of when all else in them was gone, and their bytes.
+    unfinished: BTreeMap<PathBuf, u64>,
+}
+
+/// A directory to be emptied and removed, so many levels below the first.
+struct Branch {
+    parent: Dir,
+    name: OsString,
+    depth: usize,
 }
 
 impl<'a> Sweep<'a> {
-    fn new(root: &'a Dir, tell: &'a (dyn Fn(u64) + Sync)) -> Self {
-        let state = State { waiting: vec![PathBuf::new()], busy: 0, shared: Vec::new() };
+    fn new(first: Branch, tell: &'a (dyn Fn(u64) + Sync)) -> Self {
+        let state = State { waiting: vec![first], busy: 0, idle: 0, unfinished: BTreeMap::new() };
         Self {
-            root,
             state: Mutex::new(state),
             changed: Condvar::new(),
             entries: AtomicU64::new(0),
@@ -124,167 +128,178 @@ impl<'a> Sweep<'a> {
         mutex.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Empties waiting directories until none is left and no other worker can add one.
+    fn keep(&self, error: PathError) {
+        self.lock(&self.removed).keep(error);
+    }
+
+    /// Removes waiting branches until none is left and no other worker can add one.
     fn work(&self) {
         let mut state = self.lock(&self.state);
         loop {
             if let Some(branch) = state.waiting.pop() {
                 state.busy += 1;
                 drop(state);
-                self.empty_shared(&branch);
+                Descent::remove(branch, self);
                 state = self.lock(&self.state);
                 state.busy -= 1;
-                self.changed.notify_all();
             } else if state.busy == 0 {
-                return;
+                return self.changed.notify_all();
             } else {
+                state.idle += 1;
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state.idle -= 1;
             }
         }
     }
 
-    /// Hands a directory to whichever worker is free; `false` if it is too deep or too many are.
-    fn share(&self, branch: PathBuf, depth: usize) -> bool {
+    /// Gives the directory `name` of `parent` to a worker that has nothing to do; `false` if there is none.
+    fn share(&self, parent: &Dir, name: &OsStr, depth: usize) -> bool {
         let mut state = self.lock(&self.state);
-        if depth >= SHARED_DEPTH || state.shared.len() >= SHARED_MOST {
+        let wanted = state.idle > state.waiting.len() && state.unfinished.len() < UNFINISHED_MOST;
+        if !wanted || depth > SHARED_DEPTH {
             return false;
         }
-        state.shared.push(branch.clone());
-        state.waiting.push(branch);
+        let Ok(parent) = parent.duplicate() else { return false };
+        state.waiting.push(Branch { parent, name: name.to_owned(), depth });
         self.changed.notify_one();
         true
     }
 
-    /// Removes the files of a shared directory; its own directories are shared in turn, or emptied here.
-    fn empty_shared(&self, branch: &Path) {
-        let depth = branch.components().count();
-        let opened = branch
-            .iter()
-            .try_fold(None, |at: Option<Dir>, name| open_mended(at.as_ref().unwrap_or(self.root), name).map(Some));
-        let dir = match opened.and_then(|dir| dir.map_or_else(|| self.root.duplicate(), Ok)) {
-            Ok(dir) => dir,
-            Err(error) => return self.lock(&self.removed).keep(error),
-        };
-        let mut share = |name: &OsStr| self.share(branch.join(name), depth);
-        if let Err(error) = Descent::new(dir).and_then(|descent| descent.run(self, &mut share)) {
-            self.lock(&self.removed).keep(error);
-        }
-    }
-
-    /// Removes the shared directories, deepest first, and the root.
-    fn finish(self, parent: &Dir, name: &OsStr) -> Removed {
+    /// Removes the directories that could not be removed while others were at work in them, the deepest first.
+    fn finish(self, parent: &Dir) -> Removed {
         let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
         let mut removed = self.removed.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let mut gone = self.entries.into_inner();
-        // Each was shared while its parent was emptied, so the later ones are never above the earlier.
-        for path in state.shared.into_iter().rev() {
-            let (Some(above), Some(last)) = (path.parent(), path.file_name()) else { continue };
-            let result = self.root.open_below(above).and_then(|dir| mended(&dir, || dir.remove_dir(last)));
-            gone += count(result, &mut removed);
+        (removed.entries, removed.bytes) = (self.entries.into_inner(), self.bytes.into_inner());
+        for (path, bytes) in state.unfinished.into_iter().rev() {
+            let below = path.strip_prefix(parent.path()).unwrap_or(&path);
+            let (Some(above), Some(last)) = (below.parent(), below.file_name()) else { continue };
+            match parent.open_below(above).and_then(|dir| dir.remove_dir(last)) {
+                Ok(false) => {}
+                Ok(true) => {
+                    removed.entries += 1;
+                    removed.bytes += bytes;
+                }
+                // It holds what was told of.
+                Err(error) if is(&error, Errno::ENOTEMPTY) && !removed.left.is_empty() => {}
+                Err(error) => removed.keep(error),
+            }
         }
-        gone += count(parent.remove_dir(name), &mut removed);
-        removed.entries = gone;
-        removed.bytes = self.bytes.into_inner();
         removed
     }
 
-    fn gone(&self, stat: &FileStat) {
-        if stat.st_nlink <= 1 || kind(stat) == SFlag::S_IFDIR {
-            self.bytes.fetch_add(stat.st_blocks.unsigned_abs() * 512, Ordering::Relaxed);
-        }
-        (self.tell)(self.entries.fetch_add(1, Ordering::Relaxed) + 1);
+    fn put_off(&self, directory: &Path, bytes: u64) {
+        self.lock(&self.state).unfinished.insert(directory.to_owned(), bytes);
     }
-}
 
-/// A directory that is not empty holds what was already told of, and one that could not be opened was told of itself:
-/// its own failure would say it twice.
-fn count(result: Result<bool>, removed: &mut Removed) -> u64 {
-    match result {
-        Ok(gone) => u64::from(gone),
-        Err(error) if is(&error, Errno::ENOTEMPTY) && !removed.left.is_empty() => 0,
-        Err(error) if removed.left.iter().any(|told| told.path == error.path) => 0,
-        Err(error) => {
-            removed.keep(error);
-            0
-        }
+    fn gone(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        (self.tell)(self.entries.fetch_add(1, Ordering::Relaxed) + 1);
     }
 }
 
 /// A walk down one branch, depth first, with a stack of its own instead of the thread's.
 struct Descent {
+    branch: Branch,
     levels: Vec<Level>,
 }
 
 struct Level {
     name: OsString,
     identity: Identity,
+    bytes: u64,
     /// Closed while the walk is far below.
-    open: Option<(Dir, Names)>,
-    /// What stays: it failed, or somebody else removes it.
+    open: Option<Names>,
+    /// What stays: it failed, or another worker has it.
     kept: HashSet<OsString>,
+    /// Whether another worker was given a part of it, however deep.
+    shared: bool,
 }
 
 impl Level {
-    fn new(name: OsString, dir: Dir) -> Result<Self> {
-        let (identity, names) = (dir.identity()?, mended(&dir, || dir.stream())?);
-        Ok(Self { name, identity, open: Some((dir, names)), kept: HashSet::new() })
+    /// Opens a directory for emptying: never through a link or a mount, and with full access, given first if need be.
+    fn open(parent: &Dir, name: &OsStr) -> Result<Self> {
+        let dir = open_unlocked(parent, name)?;
+        let stat = dir.own_stat()?;
+        if !Mode::from_bits_truncate(stat.st_mode).contains(Mode::S_IRWXU) {
+            // Of a directory of somebody else's it cannot be; what is in it may be removed all the same.
+            let _ = dir.set_mode(0o700);
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            identity: Identity::from(&stat),
+            bytes: bytes(&stat),
+            open: Some(dir.into_names()),
+            kept: HashSet::new(),
+            shared: false,
+        })
     }
-}
 
-impl Descent {
-    fn new(dir: Dir) -> Result<Self> {
-        Ok(Self { levels: vec![Level::new(OsString::new(), dir)?] })
-    }
-
-    /// Empties the directory it began with. `share` may take a directory of that first level off its hands.
-    fn run(mut self, sweep: &Sweep<'_>, share: &mut dyn FnMut(&OsStr) -> bool) -> Result<()> {
-        while let Some(level) = self.levels.last_mut() {
-            let Some((dir, names)) = &mut level.open else { return Ok(()) };
-            match names.next() {
-                Some(Ok(name)) if level.kept.contains(&name) => {}
-                Some(Ok(name)) => {
-                    let top = self.levels.len() == 1;
-                    self.remove(name, sweep, &mut |name| top && share(name));
-                }
-                Some(Err(errno)) => {
-                    sweep.lock(&sweep.removed).keep(PathError::new("list", dir.path(), errno));
-                    self.ascend(sweep)?;
-                }
-                None => self.ascend(sweep)?,
-            }
+    /// Opens it again through `below`, a directory in it.
+    fn reopen(&mut self, below: &Dir) -> Result<()> {
+        if self.open.is_none() {
+            // Kept for each level, the paths of a deep tree would fill the memory.
+            let path = below.path().parent().unwrap_or(Path::new("")).to_owned();
+            self.open = Some(below.open_parent(self.identity, path)?.into_names());
         }
         Ok(())
     }
 
-    /// Removes one entry of the deepest level, or goes down into it.
-    fn remove(&mut self, name: OsString, sweep: &Sweep<'_>, share: &mut dyn FnMut(&OsStr) -> bool) {
-        let Some(level) = self.levels.last_mut() else { return };
-        let Some((dir, _)) = &level.open else { return };
-        let outcome = mended(dir, || dir.stat(&name)).and_then(|stat| match stat {
-            None => Ok(None),
-            Some(stat) if kind(&stat) == SFlag::S_IFDIR => {
-                if share(&name) {
-                    level.kept.insert(name.clone());
-                    return Ok(None);
-                }
-                open_mended(dir, &name).and_then(|child| Level::new(name.clone(), child)).map(Some)
-            }
-            Some(stat) => {
-                mended(dir, || dir.unlink(&name))?;
-                sweep.gone(&stat);
-                Ok(None)
-            }
-        });
-        match outcome {
-            Ok(None) => {}
-            Ok(Some(child)) => self.descend(child),
-            // Somebody else deletes here too.
-            Err(error) if is(&error, Errno::ENOENT) => {}
-            Err(error) => {
-                level.kept.insert(name);
-                sweep.lock(&sweep.removed).keep(error);
+    /// Leaves an entry where it is. One that is not there has been deleted by somebody else.
+    fn leave(&mut self, name: OsString, error: PathError, sweep: &Sweep<'_>) {
+        if !is(&error, Errno::ENOENT) {
+            self.kept.insert(name);
+            sweep.keep(error);
+        }
+    }
+}
+
+impl Descent {
+    /// Removes a whole branch.
+    fn remove(branch: Branch, sweep: &Sweep<'_>) {
+        let mut descent = match Level::open(&branch.parent, &branch.name) {
+            Ok(level) => Self { branch, levels: vec![level] },
+            Err(error) if is(&error, Errno::ENOENT) => return,
+            Err(error) => return sweep.keep(error),
+        };
+        while !descent.levels.is_empty() {
+            if let Err(error) = descent.step(sweep) {
+                return sweep.keep(error);
             }
         }
+    }
+
+    /// Removes the next entry of the deepest level, goes down into it, or leaves the level.
+    fn step(&mut self, sweep: &Sweep<'_>) -> Result<()> {
+        let depth = self.branch.depth + self.levels.len();
+        let Some(level) = self.levels.last_mut() else { return Ok(()) };
+        let Some(names) = &mut level.open else { return Ok(()) };
+        let (name, kind) = match names.next() {
+            Some(Ok((name, _))) if level.kept.contains(&name) => return Ok(()),
+            Some(Ok(entry)) => entry,
+            Some(Err(error)) => {
+                sweep.keep(error);
+                return self.ascend(sweep);
+            }
+            None => return self.ascend(sweep),
+        };
+        let dir = names.dir();
+        let is_directory = match kind {
+            Some(SFlag::S_IFDIR) => Ok(true),
+            _ => unlink(dir, &name, sweep),
+        };
+        match is_directory {
+            Ok(false) => {}
+            Ok(true) if sweep.share(dir, &name, depth) => {
+                level.shared = true;
+                level.kept.insert(name);
+            }
+            Ok(true) => match Level::open(dir, &name) {
+                Ok(child) => self.descend(child),
+                Err(error) => level.leave(name, error, sweep),
+            },
+            Err(error) => level.leave(name, error, sweep),
+        }
+        Ok(())
     }
 
     fn descend(&mut self, child: Level) {
@@ -297,32 +312,45 @@ impl Descent {
     /// Leaves the deepest level and removes it from the one above.
     fn ascend(&mut self, sweep: &Sweep<'_>) -> Result<()> {
         let Some(done) = self.levels.pop() else { return Ok(()) };
-        let Some(above) = self.levels.last_mut() else { return Ok(()) };
-        if above.open.is_none() {
-            let Some((below, _)) = &done.open else { return Ok(()) };
-            // Kept for each level, the paths of a deep tree would fill the memory.
-            let path = below.path().parent().unwrap_or(Path::new("")).to_owned();
-            let dir = below.open_parent(above.identity, path)?;
-            let names = dir.stream()?;
-            above.open = Some((dir, names));
-        }
-        let Some((dir, _)) = &above.open else { return Ok(()) };
-        let stat = dir.stat(&done.name).ok().flatten();
-        match mended(dir, || dir.remove_dir(&done.name)) {
-            Ok(_) => stat.iter().for_each(|stat| sweep.gone(stat)),
+        let Some(dir) = done.open.as_ref().map(Names::dir) else { return Ok(()) };
+        let mut above = self.levels.last_mut();
+        above.as_mut().map_or(Ok(()), |level| level.reopen(dir))?;
+        let parent = above.as_ref().and_then(|level| Some(level.open.as_ref()?.dir())).unwrap_or(&self.branch.parent);
+        match parent.remove_dir(&done.name) {
+            Ok(true) => sweep.gone(done.bytes),
+            Ok(false) => {}
             Err(error) => {
-                if !is(&error, Errno::ENOTEMPTY) || done.kept.is_empty() {
-                    sweep.lock(&sweep.removed).keep(error);
+                match is(&error, Errno::ENOTEMPTY) {
+                    true if done.shared => sweep.put_off(dir.path(), done.bytes),
+                    true if !done.kept.is_empty() => {}
+                    _ => sweep.keep(error),
                 }
-                above.kept.insert(done.name);
+                if let Some(above) = above {
+                    above.shared |= done.shared;
+                    above.kept.insert(done.name);
+                }
             }
         }
         Ok(())
     }
 }
 
-/// Opens a directory for emptying: never through a link or a mount, given access first if it has none.
-fn open_mended(parent: &Dir, name: &OsStr) -> Result<Dir> {
+/// Removes what is no directory; `true` if it is one.
+fn unlink(dir: &Dir, name: &OsStr, sweep: &Sweep<'_>) -> Result<bool> {
+    match dir.stat(name)? {
+        Some(stat) if kind(&stat) == SFlag::S_IFDIR => return Ok(true),
+        Some(stat) if dir.unlink(name)? => sweep.gone(if stat.st_nlink > 1 { 0 } else { bytes(&stat) }),
+        _ => {}
+    }
+    Ok(false)
+}
+
+fn bytes(stat: &FileStat) -> u64 {
+    stat.st_blocks.unsigned_abs() * 512
+}
+
+/// Opens a directory, given access first if it has none.
+fn open_unlocked(parent: &Dir, name: &OsStr) -> Result<Dir> {
     let opened = match parent.open_dir_here(name) {
         Err(error) if is(&error, Errno::EACCES) => {
             parent.unlock_dir(name)?;
@@ -335,19 +363,6 @@ fn open_mended(parent: &Dir, name: &OsStr) -> Result<Dir> {
         let cause = || io::Error::new(io::ErrorKind::CrossesDevices, "something is mounted there");
         if mounted { PathError { action: "delete", cause: cause(), ..error } } else { error }
     })
-}
-
-/// Does `act` in or to `dir`; if the directory's own mode forbids it, once more with that mended.
-pub fn mended<T>(dir: &Dir, act: impl Fn() -> Result<T>) -> Result<T> {
-    match act() {
-        Err(error) if is(&error, Errno::EACCES) => {
-            if dir.set_mode(0o700).is_err() {
-                return Err(error);
-            }
-            act()
-        }
-        done => done,
-    }
 }
 
 fn is(error: &PathError, errno: Errno) -> bool {

@@ -8,7 +8,6 @@ pub use file::{Copier, Look, finish};
 
 use crate::directory::{Dir, Identity, PathError, Result, kind};
 use crate::walk::{Visit, walk_making};
-use nix::dir::Type;
 use nix::sys::stat::{FileStat, SFlag};
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -66,9 +65,9 @@ impl Copy<'_> {
     /// Copies what is in one directory; those in it are made empty, and named.
     fn directory(&self, source: &Dir, target: &Dir) -> Result<Vec<OsString>> {
         let mut below = Vec::new();
-        for seen in source.stream_kinds()? {
-            let (name, kind) = seen.map_err(|e| PathError::new("list", source.path(), e))?;
-            if kind == Some(Type::File) {
+        for seen in source.stream()? {
+            let (name, kind) = seen?;
+            if kind == Some(SFlag::S_IFREG) {
                 self.file(source, target, &name)?;
             } else if self.entry(source, target, &name)? {
                 below.push(name);

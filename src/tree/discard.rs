@@ -69,7 +69,7 @@ impl LockedTree<'_> {
         let Some(lease) = Lease::try_exclusive(&dir)? else { return Err(refuse("its lease was taken").into()) };
         let name = format!("{id}.{seq}");
         // A directory that its owner may not write to cannot be moved elsewhere: its `..` would change.
-        match removal::mended(&dir, || releases.move_to(id.as_str(), trash, &name)) {
+        match mended(&dir, || releases.move_to(id.as_str(), trash, &name)) {
             Ok(()) => match trash.stat(&name)? {
                 Some(stat) if Identity::from(&stat) == identity => Ok(None),
                 _ => Err(refuse("another directory was put in its place meanwhile").into()),
@@ -109,6 +109,19 @@ impl Discarded {
             drop(lease);
         }
         all
+    }
+}
+
+/// Does `act` in or to `dir`; if the directory's own mode forbids it, once more with that mended.
+fn mended<T>(dir: &Dir, act: impl Fn() -> Result<T, PathError>) -> Result<T, PathError> {
+    match act() {
+        Err(error) if error.cause.raw_os_error() == Some(Errno::EACCES as i32) => {
+            if dir.set_mode(0o700).is_err() {
+                return Err(error);
+            }
+            act()
+        }
+        done => done,
     }
 }
 

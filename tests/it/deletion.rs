@@ -60,6 +60,22 @@ fn p09_links_are_removed_and_never_followed() {
 }
 
 #[test]
+fn p09_what_is_freed_is_what_had_no_other_name() {
+    const MIB: u64 = 1 << 20;
+    let tree = Sandbox::new();
+    let (outside, victim) = (tree.beside("outside"), tree.beside("victim"));
+    fs::create_dir_all(victim.join("deep")).unwrap();
+    fs::create_dir(&outside).unwrap();
+    for (name, size) in [("own", 3 * MIB), ("shared", 8 * MIB)] {
+        fs::write(victim.join("deep").join(name), vec![b'x'; usize::try_from(size).unwrap()]).unwrap();
+    }
+    fs::hard_link(victim.join("deep/shared"), outside.join("shared")).unwrap();
+    let removed = delete_beside(&tree, "victim");
+    assert_eq!(removed.entries, 4);
+    assert!((3 * MIB..4 * MIB).contains(&removed.bytes), "{}", removed.bytes);
+}
+
+#[test]
 fn p09_a_link_in_the_place_of_the_victim_is_not_followed() {
     let tree = Sandbox::new();
     fs::create_dir(tree.beside("outside")).unwrap();
