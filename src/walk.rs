@@ -7,6 +7,8 @@ use std::thread::Builder;
 
 /// How many handles wait for the directories below them at most; what lies below others is opened from the root.
 const WAITING: usize = 16;
+/// How many look at once at most where a look may wait for the disk, which answers many as fast as one.
+const LOOKERS: usize = 32;
 /// For so few a thread of their own costs more than it brings.
 const FEW: usize = 64;
 
@@ -48,10 +50,10 @@ pub fn with_exact_modes() {
     }
 }
 
-/// What `act` answers for each of `all`, in their order; where they are many, on as many threads as work on one tree.
-pub fn share_out<T: Sync, A: Send>(all: &[T], act: impl Fn(&T) -> A + Sync) -> Vec<A> {
-    let part = all.len().div_ceil(workers()).max(FEW);
-    let answer = &|part: &[T]| part.iter().map(&act).collect::<Vec<A>>();
+/// What `look` answers for each of `all`, in their order; where they are many, on many threads.
+pub fn share_out<T: Sync, A: Send>(all: &[T], look: impl Fn(&T) -> A + Sync) -> Vec<A> {
+    let part = all.len().div_ceil(LOOKERS).max(FEW);
+    let answer = &|part: &[T]| part.iter().map(&look).collect::<Vec<A>>();
     let (first, rest) = all.split_at(part.min(all.len()));
     std::thread::scope(|scope| {
         let begin = |part| (part, Builder::new().spawn_scoped(scope, move || answer(part)));
@@ -182,7 +184,7 @@ mod tests {
 
     #[test]
     fn what_is_shared_out_is_answered_once_each_and_in_order() {
-        for count in [0, 1, FEW, 2 * FEW + 1, 1000] {
+        for count in [0, 1, FEW, 2 * FEW + 1, LOOKERS * FEW + 1] {
             let all: Vec<usize> = (0..count).collect();
             let asked = AtomicUsize::new(0);
             let answers = share_out(&all, |one| (asked.fetch_add(1, Ordering::Relaxed), *one).1);
