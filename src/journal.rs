@@ -162,6 +162,10 @@ impl Journal {
             notices
                 .push(format!("the last line of the journal was cut short and has been dropped ({} bytes)", tail.torn));
         }
+        if end == 0 {
+            // Its name: what is written later is made durable with the file alone.
+            state.sync()?;
+        }
         let next = tail.records.last().map_or(1, |record| record.seq + 1).max(least);
         Ok((Self { file, path, end, next }, notices))
     }

@@ -94,8 +94,7 @@ fn render_anew(context: &Context, tree: &Tree, target: &Target) -> Result<Superv
     }
     let changed = before != Some(files_of(build.dir())?);
     if changed {
-        build.take_inventory()?;
-        build.forget(|_| false)?;
+        build.record_anew()?;
     }
     context.tell(&mut locked);
     look(context, tree, changed, Some(id))

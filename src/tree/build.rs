@@ -196,6 +196,13 @@ impl Build {
         Ok(())
     }
 
+    /// Records what is in the release now, for one that was built before. Durable on return.
+    pub fn record_anew(&mut self) -> Result<()> {
+        self.take_inventory()?;
+        self.dir.sync_file_system()?;
+        Ok(write_manifest(&self.state, &self.manifest)?)
+    }
+
     /// Takes what has been done to the code for granted: a resumed build does not take it for damage.
     pub fn accept_changes(&self) -> Result<()> {
         Ok(inventory::renew(&self.dir, &self.state)?)

@@ -168,8 +168,10 @@ impl LockedTree<'_> {
             if own {
                 return Ok(dir.open_dir(STATE)?.write_file(MANIFEST, line.as_bytes(), 0o600)?);
             }
-            let adopted = self.tree.state().ensure_dir(ADOPTED, 0o700)?;
-            Ok(adopted.write_file(&format!("{}.json", manifest.id), line.as_bytes(), 0o600)?)
+            let state = self.tree.state();
+            let adopted = state.ensure_dir(ADOPTED, 0o700)?;
+            adopted.write_file(&format!("{}.json", manifest.id), line.as_bytes(), 0o600)?;
+            Ok(state.sync()?)
         })
     }
 
