@@ -23,12 +23,13 @@ const SHARED: [&str; 9] =
     ["activation", "arrival", "assemble", "bring_up", "describe", "hooks", "inside", "programs", "tee"];
 
 /// What only one place may do: words of the code, and the files that may hold them.
-const HOMES: [(&str, &[&str], &[&str]); 6] = [
+const HOMES: [(&str, &[&str], &[&str]); 7] = [
     ("programs are started", &["Command::new"], &["tools.rs"]),
     ("the wall clock is read", &["Utc::now", "SystemTime::now", "Local::now", "SystemTime::elapsed"], &["clock.rs"]),
     ("printing", &["print!", "println!", "eprint!", "eprintln!", "stdout()", "stderr()"], &["app.rs", "report/"]),
     ("the process ends", &["process::exit", "process::ExitCode", "libc::_exit"], &["main.rs"]),
     ("flock", &["try_lock_exclusive", "try_lock_shared", "lock_exclusive", "lock_shared", "fs2"], &["lock.rs"]),
+    ("syncs", &["fsync", "fdatasync", "syncfs", "sync_all", "sync_data"], &["durable.rs"]),
     ("the lock's own file is written", &[".set_len("], &["lock.rs", "durable.rs"]),
 ];
 

@@ -188,7 +188,7 @@ pub fn templates(release: &Dir, directory: &Path) -> Result<BTreeMap<String, Str
 pub fn write(release: &Dir, files: &[(String, String)]) -> Result<Declared, RenderError> {
     let dir = conf::DIRECTORY.split('/').try_fold(release.duplicate()?, |at, name| at.ensure_dir(name, 0o755))?;
     for (name, text) in files {
-        dir.write_file(name, text.as_bytes(), 0o644)?;
+        dir.put_file(name, text.as_bytes(), 0o644)?;
     }
     for name in dir.names()?.into_iter().filter_map(|name| name.into_string().ok()) {
         let kept = files.iter().any(|(file, _)| *file == name);

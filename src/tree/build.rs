@@ -279,6 +279,7 @@ fn take_lease(dir: &Dir) -> Result<Lease> {
     Lease::try_exclusive(dir)?.ok_or_else(busy)
 }
 
+#[cfg_attr(releasectl_mutant, track_caller)]
 fn write_manifest(state: &Dir, manifest: &Manifest) -> std::result::Result<(), PathError> {
     let line =
         seal(manifest).map_err(|e| PathError::new("write", state.path().join(MANIFEST), std::io::Error::other(e)))?;

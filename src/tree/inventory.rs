@@ -95,7 +95,7 @@ pub(super) fn write_listing(state: &Dir, listing: Listing) -> Result<Total> {
 }
 
 /// Brings the inventory of the release `dir` up to date for what it holds already; what has come since stays out of it.
-/// Nothing is written if nothing it holds has changed.
+/// Nothing is written if nothing it holds has changed. Whole at every moment; not durable on return.
 pub(super) fn renew(dir: &Dir, state: &Dir) -> Result<()> {
     let Some(before) = Inventory::read(dir)? else { return Ok(()) };
     let Some(lines) = before.lines() else { return Ok(()) };
@@ -107,7 +107,7 @@ pub(super) fn renew(dir: &Dir, state: &Dir) -> Result<()> {
         Ok(())
     });
     written.map_err(|cause| PathError::new("write", state.path().join(INVENTORY), cause))?;
-    if renewed == before.0 { Ok(()) } else { state.write_file(INVENTORY, &renewed, 0o600) }
+    if renewed == before.0 { Ok(()) } else { state.put_file(INVENTORY, &renewed, 0o600) }
 }
 
 /// Compares the release `dir` with its inventory; `None` if it has none that can be read.

@@ -75,7 +75,7 @@ pub fn install(
         let text = user.map_or_else(|| Ok(text.clone()), |user| edit::set_user(text, user)).map_err(broken)?;
         let copy = name_of_copy(owner, name);
         if dir.read_file(&copy, super::LONGEST)?.as_deref() != Some(text.as_bytes()) {
-            dir.write_file(&copy, text.as_bytes(), 0o644).map_err(|error| read_only(directory, error))?;
+            dir.put_file(&copy, text.as_bytes(), 0o644).map_err(|error| read_only(directory, error))?;
             changed = true;
         }
         wanted.push(copy);

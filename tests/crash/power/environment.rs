@@ -1,11 +1,14 @@
-//! Power is cut while a python_env is made: what a resumed build takes as it is has something in every file.
+//! Power is cut while a python_env is made: what a resumed build takes as it is has something in every file, and would not
+//! if the environment were not synced before it is on record.
 
+use super::mutants;
 use super::real::cut_power;
 use crate::disk::{Kind, alone, command, mount_image};
 use crate::lab::as_root_or_left_out;
-use crate::sandbox::Sandbox;
+use crate::sandbox::{PROGRAM, Sandbox};
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 
@@ -15,25 +18,37 @@ fn programs(disk: &Sandbox, id: &str) -> BTreeMap<String, u64> {
     entries.map(|entry| (entry.file_name().into_string().unwrap(), fs::metadata(entry.path()).unwrap().len())).collect()
 }
 
-/// Cuts power before the sync of that number of a build whose environment is linked, and resumes it. Whether the build
-/// came that far.
-fn cut(disk: &Sandbox, code: &Path, sync: usize) -> bool {
-    let (id, code) = (format!("cut-{sync}"), code.to_str().unwrap());
+/// Cuts power before the syncfs of that number of a build of `code` by `program`, in which a sync is left out, and resumes
+/// it. Whether its environment is whole then; nothing if the build came to its end.
+fn cut(disk: &Sandbox, program: &Path, left_out: &str, number: usize) -> Option<bool> {
+    let (id, code) = (format!("cut-{number}"), disk.beside("code"));
+    let code = code.to_str().unwrap();
     command(disk, "sync", &["--file-system", disk.root().to_str().unwrap()]);
-    let fault = format!("syncfs:signal=SIGKILL:when={sync}");
-    let output = disk.faulty(&fault, &["create", code, "--id", &id]).output().unwrap();
+    let fault = format!("inject=syncfs:signal=SIGKILL:when={number}");
+    let mut strace = disk.clean("strace");
+    strace.env("RELEASECTL_LEAVE_OUT", left_out).args([
+        "-f",
+        "-qq",
+        "-o",
+        "/dev/null",
+        "-e",
+        "trace=syncfs",
+        "-e",
+        &fault,
+    ]);
+    strace.arg(program).arg("--root").arg(disk.root()).args(["create", code, "--id", &id]);
+    let output = strace.output().unwrap();
     if output.status.success() {
-        return false;
+        return None;
     }
     assert_eq!(output.status.signal(), Some(9), "{fault}: {}", String::from_utf8_lossy(&output.stderr));
     cut_power(disk);
     disk.done(&["create", code, "--resume", &id]);
-    assert_eq!(programs(disk, &id), programs(disk, "whole"), "{fault}");
-    true
+    Some(programs(disk, &id) == programs(disk, "whole"))
 }
 
-#[test]
-fn p13_what_a_resumed_build_takes_as_it_is_was_on_the_disk() {
+/// Does `act` with a disk on which a release was built whole.
+fn on_a_disk(act: impl FnOnce(&Sandbox) + Send) {
     if !as_root_or_left_out("power cuts of a python_env") {
         return;
     }
@@ -44,8 +59,27 @@ fn p13_what_a_resumed_build_takes_as_it_is_was_on_the_disk() {
         fs::create_dir(&code).unwrap();
         fs::write(code.join("requirements.txt"), "# nothing but what comes with every environment\n").unwrap();
         disk.done(&["create", code.to_str().unwrap(), "--id", "whole"]);
-        let cuts = (1..).take_while(|sync| cut(&disk, &code, *sync)).count();
-        assert!(cuts >= 3, "there were {cuts}");
+        act(&disk);
         command(&disk, "umount", &[disk.root().to_str().unwrap()]);
+    });
+}
+
+#[test]
+fn p13_what_a_resumed_build_takes_as_it_is_was_on_the_disk() {
+    on_a_disk(|disk| {
+        let cuts: Vec<bool> = (1..).map_while(|number| cut(disk, Path::new(PROGRAM), "none", number)).collect();
+        assert!(cuts.iter().all(|whole| *whole), "{cuts:?}");
+        assert!(cuts.len() >= 3, "there were {}", cuts.len());
+    });
+}
+
+#[test]
+fn p13_it_would_not_be_without_the_sync_before_the_record() {
+    let (program, place) = (mutants::program(), mutants::place_of("src/python/record.rs", "sync_file_system"));
+    on_a_disk(|disk| {
+        let mut cuts = (1..).map_while(|number| cut(disk, &program, &place, number));
+        let lost = cuts.position(|whole| !whole);
+        let _ = writeln!(std::io::stderr(), "power: without {place} an environment is lost by cut {lost:?}");
+        assert!(lost.is_some());
     });
 }

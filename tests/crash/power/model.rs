@@ -7,6 +7,7 @@ use super::record::{arguments, modified, path_of, text, unquoted};
 use crate::trace::Call;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -15,6 +16,8 @@ enum Event {
     Change(Change),
     /// Of one inode, or of everything.
     Sync(Option<Inode>),
+    /// One that was wanted and not made.
+    LeftOut(String),
 }
 
 /// A run on a disk.
@@ -27,12 +30,17 @@ pub struct Run {
 }
 
 impl Run {
-    /// Reads `calls` of a run on `before`, which is what was at `root`. A call that was left out by strace did nothing.
+    /// Reads `calls` of a run on `before`, which is what was at `root`. A call that failed did nothing; a file that was looked
+    /// for as `left out: SYNC` tells of a sync.
     pub fn new(before: Disk, root: &Path, calls: &[Call]) -> Self {
         let mut run = Self { after: before.clone(), before, events: Vec::new() };
         let root = format!("{}/", root.display());
-        for call in calls.iter().filter(|call| !call.answer.starts_with("-1") && !call.answer.contains("INJECTED")) {
-            run.take_in(call, &root);
+        for call in calls {
+            if let Some((_, sync)) = call.arguments.split_once("\"left out: ") {
+                run.events.push(Event::LeftOut(sync.split('"').next().unwrap().to_owned()));
+            } else if !call.answer.starts_with("-1") {
+                run.take_in(call, &root);
+            }
         }
         run
     }
@@ -40,6 +48,17 @@ impl Run {
     /// The disk before it.
     pub fn before(&self) -> &Disk {
         &self.before
+    }
+
+    /// The sync that was left out of it, and where it would have been.
+    fn gap(&self) -> Option<(usize, &str)> {
+        let mut events = self.events.iter().enumerate();
+        events.find_map(|(at, event)| if let Event::LeftOut(sync) = event { Some((at, sync.as_str())) } else { None })
+    }
+
+    /// The sync that was left out of it.
+    pub fn left_out(&self) -> Option<&str> {
+        self.gap().map(|(_, sync)| sync)
     }
 
     /// What the file at `path` holds was written just before the run and not synced.
@@ -50,9 +69,11 @@ impl Run {
         self.events.insert(0, Event::Change(Change::Write { node, at: 0, bytes: Content(Arc::new(bytes)) }));
     }
 
-    /// How many syncs there are in it.
-    pub fn syncs(&self) -> usize {
-        self.events.iter().filter(|event| matches!(event, Event::Sync(_))).count()
+    /// The name at the end of `path` was given just before the run, and its directory not synced.
+    pub fn not_named_yet(&mut self, path: &str) {
+        let (Some(node), Some((dir, name))) = (self.before.find(path), self.place(path)) else { return };
+        self.before.apply(&Change::Name { dir, name: name.clone(), to: None });
+        self.events.insert(0, Event::Change(Change::Name { dir, name, to: Some(node) }));
     }
 
     fn change(&mut self, change: Change) {
@@ -145,31 +166,36 @@ impl Run {
         self.change(Change::Write { node, at, bytes: Content(Arc::new(bytes)) });
     }
 
-    /// Every disk that a cut may leave, with whether the run was over by then; the sync number `without`, if any, counts
-    /// for nothing. Where too many changes are open for every combination: none, all, each alone, all but each, each two.
-    /// Each open write is torn too, where nothing else that is open is there, and where all of it is.
-    pub fn cuts(&self, without: Option<usize>, see: &mut dyn FnMut(Disk, bool)) {
+    /// Every disk that a cut may leave, until `see` has seen enough, with what is `owed` at that moment: judged by the disk as
+    /// a reader sees it then, and by whether the run is over. Where too many changes are open for every combination: none,
+    /// all, each alone, all but each, each two. Each open write is torn too, where nothing else that is open is there, and
+    /// where all of it is. Where a sync was left out: first at the end, then from there on; before that nothing is different.
+    pub fn cuts<T: Clone + Ord>(
+        &self,
+        owed: &dyn Fn(&Disk, bool) -> T,
+        see: &mut dyn FnMut(Disk, &T) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
         let mut seen = BTreeSet::new();
         let torn_at = |event: &Event| if let Event::Change(change) = event { change.torn() } else { Vec::new() };
         let torn: Vec<_> = self.events.iter().map(torn_at).collect();
-        for end in 0..=self.events.len() {
-            let (durable, open) = self.standing(end, without);
-            let over = end == self.events.len();
+        let (first, last) = (self.gap().map_or(0, |(at, _)| at), self.events.len());
+        for end in std::iter::once(last).chain(first..last) {
+            let (durable, open) = self.standing(end);
+            let owed = owed(&self.left(end, &|_| true, None), end == last);
             let mut left = |chosen: &BTreeSet<usize>, torn: Option<(usize, &Change)>| {
                 let disk = self.left(end, &|at| durable.contains(&at) || chosen.contains(&at), torn);
-                if seen.insert((disk.clone(), over)) {
-                    see(disk, over);
-                }
+                if seen.insert((disk.clone(), owed.clone())) { see(disk, &owed) } else { ControlFlow::Continue(()) }
             };
-            subsets(&open).iter().for_each(|chosen| left(chosen, None));
+            subsets(&open).iter().try_for_each(|chosen| left(chosen, None))?;
             let all: BTreeSet<usize> = open.iter().copied().collect();
             for at in open {
                 for torn in &torn[at] {
-                    left(&all, Some((at, torn)));
-                    left(&BTreeSet::from([at]), Some((at, torn)));
+                    left(&all, Some((at, torn)))?;
+                    left(&BTreeSet::from([at]), Some((at, torn)))?;
                 }
             }
         }
+        ControlFlow::Continue(())
     }
 
     /// The disk with those changes before `end` that are there, one of them torn.
@@ -186,17 +212,13 @@ impl Run {
     }
 
     /// Of the changes before `end`, those that are durable and those that are not.
-    fn standing(&self, end: usize, without: Option<usize>) -> (BTreeSet<usize>, Vec<usize>) {
+    fn standing(&self, end: usize) -> (BTreeSet<usize>, Vec<usize>) {
         let (mut durable, mut open) = (BTreeSet::new(), Vec::<(usize, BTreeSet<Inode>)>::new());
-        let mut syncs = 0;
         for (at, event) in self.events[..end].iter().enumerate() {
             match event {
+                Event::LeftOut(_) => {}
                 Event::Change(change) => open.push((at, change.needs())),
                 Event::Sync(of) => {
-                    syncs += 1;
-                    if without == Some(syncs - 1) {
-                        continue;
-                    }
                     for (_, needs) in &mut open {
                         needs.retain(|need| of.is_some_and(|of| of != *need));
                     }
