@@ -209,6 +209,9 @@ impl From<SourceError> for Error {
             SourceError::Member { .. } | SourceError::NoTar { .. } => {
                 Self::new(Kind::Failed, message).hint("nothing outside the release was written")
             }
+            SourceError::Mirror { .. } => {
+                Self::new(Kind::Failed, message).hint("repeat it, and what it needs is fetched anew")
+            }
             SourceError::Submodule { .. } => {
                 Self::new(Kind::Failed, message).hint("correct .gitmodules, or set submodules = false in [source]")
             }

@@ -81,6 +81,14 @@ pub enum SourceError {
         /// What is wrong with it.
         why: String,
     },
+    /// What had been fetched was damaged, and is thrown away.
+    #[error("{} was damaged, and is empty now: {cause}", path.display())]
+    Mirror {
+        /// The mirror.
+        path: PathBuf,
+        /// What git said of it.
+        cause: ToolError,
+    },
     /// git did not do it.
     #[error(transparent)]
     Tool(#[from] ToolError),

@@ -6,6 +6,7 @@ use super::git::{Commit, fetch};
 use super::mirror::Mirror;
 use super::objects::{self, Looks, Made, Order};
 use super::reuse::{self, Laid};
+use super::submodules::Submodules;
 use super::{Result, Site, SourceError, attributes, tar};
 use crate::directory::Dir;
 use crate::recipe::Link;
@@ -52,17 +53,9 @@ impl CheckOut<'_> {
     fn at(&self, commit: &Commit, spot: &Spot<'_>) -> Result<Option<Listing>> {
         let site = self.site;
         let mirror = Mirror::open(site.mirrors, &commit.location, site.tools)?;
-        let plain = self.plain(commit, &mirror)?;
-        let may_have = commit.submodules && plain.as_ref().is_none_or(|(contents, _)| contents.has_submodules);
-        let mut made = match plain {
-            Some((contents, time)) => Some(self.write(&mirror, &contents, time, spot)?),
-            None => {
-                self.archive(commit, &mirror, spot.into)?;
-                None
-            }
-        };
-        let submodules = if may_have { commit.submodules(&mirror)? } else { Vec::new() };
+        let taken = self.take(commit, &mirror, spot).map_err(|error| mirror.explain(error));
         drop(mirror);
+        let (mut made, submodules) = taken?;
         for (path, module) in submodules {
             if spot.depth == DEEPEST {
                 let why = format!("submodules are nested more than {DEEPEST} deep");
@@ -79,6 +72,20 @@ impl CheckOut<'_> {
             });
         }
         Ok(made)
+    }
+
+    /// Takes the commit's own files out of its mirror, and finds out which submodules belong to it, by their paths.
+    fn take(&self, commit: &Commit, mirror: &Mirror<'_>, spot: &Spot<'_>) -> Result<(Option<Listing>, Submodules)> {
+        let plain = self.plain(commit, mirror)?;
+        let may_have = commit.submodules && plain.as_ref().is_none_or(|(contents, _)| contents.has_submodules);
+        let made = match plain {
+            Some((contents, time)) => Some(self.write(mirror, &contents, time, spot)?),
+            None => {
+                self.archive(commit, mirror, spot.into)?;
+                None
+            }
+        };
+        Ok((made, if may_have { commit.submodules(mirror)? } else { Vec::new() }))
     }
 
     /// What the commit holds and its time, if that is all there is to know: git would change nothing of it.

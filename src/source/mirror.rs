@@ -3,8 +3,9 @@
 use super::{Result, SourceError, git};
 use crate::directory::{Dir, PathError};
 use crate::lock::Lease;
+use crate::removal;
 use crate::stage::Stages;
-use crate::tools::{Program, Tools};
+use crate::tools::{Program, ToolError, Tools};
 use std::ffi::OsStr;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -41,21 +42,60 @@ impl<'a> Mirror<'a> {
         let mirror = Self { dir, location, tools, _lease: lease };
         mirror.clear_leftovers()?;
         if !mirror.is_whole()? {
-            mirror.dir.unlink("HEAD")?;
-            mirror.git(["init", "--quiet", "--bare", "."]).capture()?;
+            mirror.init()?;
         }
         Ok(mirror)
     }
 
+    fn init(&self) -> Result<()> {
+        self.dir.unlink("HEAD")?;
+        Ok(self.git(["init", "--quiet", "--bare", "."]).capture().map(drop)?)
+    }
+
     /// Whether git takes it for a repository. `git init` writes HEAD before or after the others, as its version has it, and
-    /// may have been killed between them; a HEAD of no bytes is what a power cut leaves of one that was never synced.
+    /// may have been killed between them; a file of no bytes is what a power cut leaves of one that was never synced.
     fn is_whole(&self) -> Result<bool> {
         for name in ["HEAD", "config", "objects", "refs"] {
-            if self.dir.stat(name)?.is_none_or(|found| found.st_size == 0 && name == "HEAD") {
+            if self.dir.stat(name)?.is_none_or(|found| found.st_size == 0 && ["HEAD", "config"].contains(&name)) {
                 return Ok(false);
             }
         }
         Ok(true)
+    }
+
+    /// Whether something in it is not as git wrote it. Reads all of it: for when git has failed.
+    fn is_damaged(&self) -> bool {
+        // What fsck has to say of the objects themselves is about whoever made them.
+        let connected = self.git(["fsck", "--connectivity-only", "--no-dangling", "--no-progress"]).capture().is_ok();
+        let packs = self.dir.open_below(Path::new("objects/pack")).and_then(|packs| packs.names()).unwrap_or_default();
+        let mut packs = packs.iter().map(Path::new).filter(|name| name.extension() == Some(OsStr::new("idx")));
+        let is_right =
+            |name: &Path| self.git(["verify-pack"]).args([Path::new("objects/pack").join(name)]).capture().is_ok();
+        !(connected && packs.all(is_right))
+    }
+
+    /// Throws all of it away: whoever needs something of it fetches it anew.
+    fn empty(&self) -> Result<()> {
+        self.dir.unlink("HEAD")?;
+        for name in self.dir.names()? {
+            let removed = removal::delete_any(&self.dir, &name, &|_| {});
+            if let Some(error) = removed.left.into_iter().next() {
+                return Err(error.into());
+            }
+        }
+        self.init()
+    }
+
+    /// What git's failure to read from here comes from. A mirror that turns out to be damaged is empty afterwards.
+    pub(super) fn explain(&self, error: SourceError) -> SourceError {
+        let SourceError::Tool(cause @ ToolError::Failed { .. }) = error else { return error };
+        if !self.is_damaged() {
+            return cause.into();
+        }
+        match self.empty() {
+            Ok(()) => SourceError::Mirror { path: self.dir.path().to_owned(), cause },
+            Err(error) => error,
+        }
     }
 
     /// The mirror itself.
@@ -68,21 +108,45 @@ impl<'a> Mirror<'a> {
         git::program(self.tools, self.dir.path()).args(arguments)
     }
 
-    /// Brings everything that can be asked for by name: branches, tags and HEAD; of a local repository every ref.
+    /// Brings everything that can be asked for by name: branches, tags and HEAD; of a local repository every ref. If
+    /// that fails because the mirror was damaged, it is made anew.
     pub(super) fn update(&self, stages: &dyn Stages) -> Result<()> {
         stages.begin("fetch", None);
+        let fetched = self.bring(&["HEAD"]).or_else(|error| {
+            let Some(heads) = self.offered() else { return Err(error) };
+            // A repository whose HEAD leads nowhere has branches all the same.
+            let fetched = if heads.is_empty() { self.bring(heads) } else { Err(error) };
+            fetched.or_else(|error| {
+                if !self.is_damaged() {
+                    return Err(error);
+                }
+                self.empty()?;
+                self.bring(heads)
+            })
+        });
+        stages.end();
+        fetched
+    }
+
+    /// The HEAD of the repository, if it leads somewhere, whatever this mirror is like; `None` if nobody answers.
+    fn offered(&self) -> Option<&'static [&'static str]> {
+        let outside = git::program(self.tools, self.dir.path().parent()?);
+        let said = outside.args(["ls-remote", "--quiet", "--", self.location, "HEAD"]).capture().ok()?;
+        Some(if said.split(|byte| *byte == b'\n').any(|line| line.ends_with(b"\tHEAD")) { &["HEAD"] } else { &[] })
+    }
+
+    /// Brings these and every ref.
+    fn bring(&self, heads: &[&str]) -> Result<()> {
         let refs: &[&str] = if Path::new(self.location).is_absolute() {
             &["+refs/*:refs/*"]
         } else {
             &["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"]
         };
-        let fetched = self.fetch(["HEAD"].iter().chain(refs).copied()).or_else(|error| {
-            // A repository whose HEAD leads nowhere has branches all the same.
-            self.fetch(refs.iter().copied()).map_err(|_| error)?;
-            Ok(self.dir.unlink(FETCHED).map(drop)?)
-        });
-        stages.end();
-        fetched
+        self.fetch(heads.iter().chain(refs).copied())?;
+        if heads.is_empty() {
+            self.dir.unlink(FETCHED)?;
+        }
+        Ok(())
     }
 
     /// Brings one ref or commit by its full name; [`FETCHED`] names it then.

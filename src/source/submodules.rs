@@ -8,9 +8,12 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+/// The submodules of a commit, each at its path in it.
+pub(super) type Submodules = Vec<(PathBuf, Commit)>;
+
 impl Commit {
     /// The submodules of this commit: where each belongs, and which commit of what it is.
-    pub(super) fn submodules(&self, mirror: &Mirror<'_>) -> Result<Vec<(PathBuf, Self)>> {
+    pub(super) fn submodules(&self, mirror: &Mirror<'_>) -> Result<Submodules> {
         let blob = format!("{}:.gitmodules", self.hash);
         if mirror.git(["cat-file", "-e", &blob]).capture().is_err() {
             return Ok(Vec::new());

@@ -249,3 +249,72 @@ fn p12_a_mirror_that_git_did_not_finish_is_finished() {
         bench.gives(&bench.repository, None, &bench.three);
     }
 }
+
+#[test]
+fn p13_a_mirror_that_was_damaged_is_fetched_anew() {
+    let bench = Bench::new();
+    bench.gives(&bench.repository, None, &bench.three);
+    let mirrors = bench.tree.at(".releasectl/mirror");
+    let mirror = fs::read_dir(&mirrors).unwrap().next().unwrap().unwrap().path();
+    let packs = |ending: &str| {
+        let files = fs::read_dir(mirror.join("objects/pack")).unwrap().map(|entry| entry.unwrap().path());
+        files.filter(|path| path.extension().unwrap() == ending).collect::<Vec<_>>()
+    };
+    let damages: [(&str, &[u8]); 6] = [
+        ("refs/heads/side", b""),
+        ("config", b""),
+        ("config", b"[core"),
+        ("HEAD", b"no\n"),
+        ("pack", b""),
+        ("idx", b""),
+    ];
+    for (name, left) in damages {
+        let files = if ["pack", "idx"].contains(&name) { packs(name) } else { vec![mirror.join(name)] };
+        for file in &files {
+            fs::remove_file(file).unwrap();
+            fs::write(file, left).unwrap();
+        }
+        bench.gives(&bench.repository, None, &bench.three);
+        bench.gives(&bench.repository, Some("side"), &bench.two);
+    }
+    // Nothing is thrown away because nobody answers.
+    fs::write(mirror.join("refs/heads/side"), "").unwrap();
+    let away = bench.repository.with_extension("away");
+    fs::rename(&bench.repository, &away).unwrap();
+    let before = picture(&mirror.join("objects"));
+    bench.tree.command(&["create", bench.repository.to_str().unwrap(), "--as", "git"]).output().unwrap();
+    assert_eq!(picture(&mirror.join("objects")), before);
+}
+
+#[test]
+fn p13_code_that_cannot_be_read_from_a_mirror_is_fetched_anew_by_the_next_attempt() {
+    let tree = Sandbox::laid_out();
+    let repository = tree.repository("app");
+    // Nothing that gets shorter by being packed: the middle of the pack is the middle of this.
+    let mut state = 1_u64;
+    let mut byte = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        state.to_be_bytes()[0]
+    };
+    let noise: Vec<u8> = (0..200_000).map(|_| byte()).collect();
+    fs::write(repository.join("noise"), &noise).unwrap();
+    tree.commit(&repository, "noise");
+    let source = repository.to_str().unwrap();
+    tree.ends(0, &["create", source, "--id", "A"]);
+    tree.ends(0, &["remove", "A"]);
+    let mirrors = tree.at(".releasectl/mirror");
+    let mirror = fs::read_dir(&mirrors).unwrap().next().unwrap().unwrap().path();
+    for entry in fs::read_dir(mirror.join("objects/pack")).unwrap().map(|entry| entry.unwrap().path()) {
+        if entry.extension().unwrap() == "pack" {
+            let mut bytes = fs::read(&entry).unwrap();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 0xff;
+            fs::remove_file(&entry).unwrap();
+            fs::write(&entry, bytes).unwrap();
+        }
+    }
+    let told = tree.ends(1, &["create", source, "--id", "B"]).stderr;
+    assert!(told.contains(mirror.to_str().unwrap()), "{told}");
+    tree.ends(0, &["create", "--resume", "B"]);
+    assert_eq!(fs::read(tree.release("B").join("noise")).unwrap(), noise);
+}
