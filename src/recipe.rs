@@ -187,7 +187,7 @@ pub enum Restart {
     /// One process at a time.
     #[default]
     Rolling,
-    /// All at once.
+    /// In two halves.
     Together,
 }
 

@@ -180,7 +180,7 @@ pub struct Change<'a> {
     pub wanted: BTreeSet<String>,
     /// Processes that run from the live release already: [`Done::pids_before`] of a failed attempt.
     pub already: BTreeMap<String, i32>,
-    /// One process at a time, or all at once.
+    /// One process at a time, or in two halves.
     pub restart: Restart,
 }
 

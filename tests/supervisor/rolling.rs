@@ -12,7 +12,10 @@ use std::time::Instant;
 
 on_both_versions!(
     a_rolling_restart_keeps_one_of_two_processes_up,
-    together_all_of_them_stop_first,
+    together_one_half_stops_after_the_other,
+    together_the_second_half_stays_up_if_the_first_cannot_be_started,
+    together_the_second_half_stays_up_if_the_first_fails,
+    together_a_program_alone_is_restarted_like_any,
     what_an_operator_stopped_stays_stopped,
     what_an_operator_stopped_stays_stopped_when_its_group_changes,
     what_we_stopped_ourselves_comes_up_again,
@@ -32,25 +35,31 @@ fn a_rolling_restart_keeps_one_of_two_processes_up(version: Version) {
     let before = sandbox.deploy("production", "a", &conf);
     let after = sandbox.make("production", "b", &conf);
     sandbox.flip("production", "b");
+    let outcome = watched(&sandbox, &[State::Running], || sandbox.apply(&before, &after));
+    assert_eq!(outcome.unwrap().restarted, ["web:web_0", "web:web_1"]);
+    for id in ["web:web_0", "web:web_1"] {
+        assert_eq!(sandbox.works_in(id), fs::canonicalize(sandbox.release("production", "b")).unwrap());
+    }
+}
+
+/// Does `act`, during all of which a program is in one of the states `up`.
+fn watched<T>(sandbox: &Sandbox, up: &[State], act: impl FnOnce() -> T) -> T {
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let watch = scope.spawn(|| {
             let mut looks = 0;
             while !done.load(Ordering::Relaxed) {
                 let states: Vec<State> = sandbox.supervisor().programs().unwrap().iter().map(|p| p.state).collect();
-                assert!(states.contains(&State::Running), "{states:?}");
+                assert!(states.iter().any(|state| up.contains(state)), "{states:?}");
                 looks += 1;
             }
             looks
         });
-        let outcome = sandbox.apply(&before, &after);
+        let outcome = act();
         done.store(true, Ordering::Relaxed);
         assert!(watch.join().unwrap() > 0);
-        assert_eq!(outcome.unwrap().restarted, ["web:web_0", "web:web_1"]);
-    });
-    for id in ["web:web_0", "web:web_1"] {
-        assert_eq!(sandbox.works_in(id), fs::canonicalize(sandbox.release("production", "b")).unwrap());
-    }
+        outcome
+    })
 }
 
 /// Notes what happens, and what state every program has at that moment.
@@ -79,15 +88,92 @@ impl Around for Witness<'_> {
     }
 }
 
-fn together_all_of_them_stop_first(version: Version) {
+/// Notes for every hook how many processes are others than at first, and waits when it is told what comes next.
+struct Halves<'a, F> {
+    sandbox: &'a Sandbox,
+    first: BTreeMap<String, Option<i32>>,
+    seen: Vec<String>,
+    wait: F,
+}
+
+impl<F> Halves<'_, F> {
+    fn see(&mut self, what: &str, program: &str) -> Result<(), String> {
+        let now = self.sandbox.pids();
+        let others = now.iter().filter(|(id, pid)| pid.is_some() && self.first[*id] != **pid).count();
+        self.seen.push(format!("{what} {program} {others}"));
+        Ok(())
+    }
+}
+
+impl<F: FnMut(&str)> Around for Halves<'_, F> {
+    fn drain(&mut self, program: &str) -> Result<(), String> {
+        self.see("drain", program)
+    }
+
+    fn undrain(&mut self, program: &str) -> Result<(), String> {
+        self.see("undrain", program)
+    }
+
+    fn note(&mut self, what: &str) {
+        (self.wait)(what);
+    }
+}
+
+fn together_one_half_stops_after_the_other(version: Version) {
     let sandbox = Sandbox::new(version);
-    let release = sandbox.deploy("production", "a", &sleeper("web", TWO));
-    let pids = sandbox.pids();
-    let mut around = Witness { sandbox: &sandbox, seen: Vec::new(), fails: false };
-    let done = sandbox.apply_around(&release, &release, Restart::Together, &mut around).unwrap();
-    assert_eq!(done.restarted.len(), 2);
-    assert_eq!(around.seen, ["drain web:web_0 2", "drain web:web_1 2", "undrain web:web_0 2", "undrain web:web_1 2"]);
-    assert!(sandbox.pids().iter().all(|(id, pid)| pid.is_some() && pids[id] != *pid));
+    let conf = sleeper("web", "numprocs=3\nprocess_name=%(process_num)d").replace("startsecs=0", "startsecs=1");
+    let release = sandbox.deploy("production", "a", &conf);
+    let mut around = Halves { sandbox: &sandbox, first: sandbox.pids(), seen: Vec::new(), wait: |_: &str| {} };
+    let act = || sandbox.apply_around(&release, &release, Restart::Together, &mut around);
+    let done = watched(&sandbox, &[State::Starting, State::Running], act).unwrap();
+    assert_eq!(done.restarted, ["web:0", "web:1", "web:2"]);
+    let hooks =
+        ["drain web:0 0", "drain web:1 0", "drain web:2 2", "undrain web:0 3", "undrain web:1 3", "undrain web:2 3"];
+    assert_eq!(around.seen, hooks);
+    assert!(sandbox.supervisor().programs().unwrap().iter().all(|program| program.state == State::Running));
+}
+
+fn together_the_second_half_stays_up_if_the_first_cannot_be_started(version: Version) {
+    let sandbox = Sandbox::new(version);
+    let program = sandbox.path().join("program");
+    std::os::unix::fs::symlink("/bin/sleep", &program).unwrap();
+    let first = sleeper("first", "priority=1").replace("/bin/sleep", program.to_str().unwrap());
+    let release = sandbox.deploy("production", "a", &(first + &sleeper("second", "priority=2")));
+    let second = sandbox.pid("second:second");
+    fs::remove_file(&program).unwrap();
+    let failure = sandbox.apply_around(&release, &release, Restart::Together, &mut Plainly).unwrap_err();
+    assert!(matches!(&failure.cause, SupervisorError::NotUp { program, .. } if program == "first:first"), "{failure}");
+    assert_eq!(sandbox.pid("second:second"), second);
+    assert_eq!(failure.left(), ["first:first", "second:second"]);
+}
+
+fn together_the_second_half_stays_up_if_the_first_fails(version: Version) {
+    let sandbox = Sandbox::new(version);
+    let broken = sandbox.path().join("broken");
+    let script = format!("test ! -e {} && exec sleep 1000", broken.display());
+    let first = format!("[program:first]\ncommand=/bin/sh -c '{script}'\npriority=1\nstartsecs=1\nstartretries=0\n");
+    let release = sandbox.deploy("production", "a", &(first + &sleeper("second", "priority=2")));
+    let second = sandbox.pid("second:second");
+    fs::write(&broken, "").unwrap();
+    let wait = |what: &str| {
+        if what == "restarting second:second" {
+            until("the first failed", || !matches!(sandbox.state("first:first"), State::Starting));
+        }
+    };
+    let mut around = Halves { sandbox: &sandbox, first: sandbox.pids(), seen: Vec::new(), wait };
+    let failure = sandbox.apply_around(&release, &release, Restart::Together, &mut around).unwrap_err();
+    assert!(matches!(&failure.cause, SupervisorError::NotUp { program, .. } if program == "first:first"), "{failure}");
+    assert_eq!(around.seen, ["drain first:first 0"]);
+    assert_eq!(sandbox.pid("second:second"), second);
+}
+
+fn together_a_program_alone_is_restarted_like_any(version: Version) {
+    let sandbox = Sandbox::new(version);
+    let release = sandbox.deploy("production", "a", &sleeper("web", ""));
+    let pid = sandbox.pid("web:web");
+    let done = sandbox.apply_around(&release, &release, Restart::Together, &mut Plainly).unwrap();
+    assert_eq!(done.restarted, ["web:web"]);
+    assert_ne!(sandbox.pid("web:web"), pid);
 }
 
 fn what_an_operator_stopped_stays_stopped(version: Version) {

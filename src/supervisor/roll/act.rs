@@ -62,29 +62,39 @@ impl<'a> Roll<'a> {
         self.restart(&plan.restart, restart)?;
         self.start(&plan.start)?;
         let up = [&added, &plan.restart, &plan.start, &plan.already].into_iter().flatten().cloned();
-        self.still_up(&up.collect())
+        self.are(&up.collect::<Vec<_>>(), &[State::Running])
     }
 
-    /// Stops and starts running processes, one at a time or together.
+    /// Stops and starts running processes: each alone and confirmed, or in two halves that are confirmed in the end. A
+    /// half is begun only while all of the one before it are on their way up.
     pub(in crate::supervisor) fn restart(&mut self, ids: &[String], restart: Restart) -> Result<(), SupervisorError> {
         let mut ids = ids.to_vec();
         ids.sort_by_key(|id| self.settings.get(id).map(|program| program.priority));
-        let at_once = if restart == Restart::Together { ids.len().max(1) } else { 1 };
-        for turn in ids.chunks(at_once) {
-            self.around.note(&format!("restarting {}", turn.join(", ")));
-            self.drain(turn)?;
-            for id in turn {
-                ignore(self.client.stop(id), &[Fault::NotRunning])?;
+        let (confirmed, at_once) = match restart {
+            Restart::Rolling => (1, 1),
+            Restart::Together => (ids.len(), ids.len().div_ceil(2)),
+        };
+        for part in ids.chunks(confirmed.max(1)) {
+            for (before, turn) in part.chunks(at_once.max(1)).enumerate() {
+                self.around.note(&format!("restarting {}", turn.join(", ")));
+                self.are(&part[..before * at_once], &[State::Starting, State::Running])?;
+                self.turn_over(turn)?;
             }
-            self.wait_down(turn)?;
-            for id in turn {
-                self.ask_to_start(id)?;
-            }
-            self.wait_up(turn, false)?;
-            self.undrain(turn)?;
-            self.done.restarted.extend_from_slice(turn);
+            self.wait_up(part, false)?;
+            self.undrain(part)?;
+            self.done.restarted.extend_from_slice(part);
         }
         Ok(())
+    }
+
+    /// Stops processes and, when all of them are down, asks them to start.
+    fn turn_over(&mut self, ids: &[String]) -> Result<(), SupervisorError> {
+        self.drain(ids)?;
+        for id in ids {
+            ignore(self.client.stop(id), &[Fault::NotRunning])?;
+        }
+        self.wait_down(ids)?;
+        ids.iter().try_for_each(|id| self.ask_to_start(id))
     }
 
     /// Starts processes and waits for them.
@@ -212,7 +222,7 @@ impl<'a> Roll<'a> {
             if Instant::now() >= deadline {
                 return Err(SupervisorError::NotDown { program: up.id(), state: up.state, waited: self.patience });
             }
-            pauses();
+            pauses(None);
         }
     }
 
@@ -241,17 +251,22 @@ impl<'a> Roll<'a> {
             }
             pending = still;
             if !pending.is_empty() {
-                pauses();
+                let seconds = |id: &String| self.settings.get(id).map_or(0, |program| program.startsecs);
+                let due = pending.iter().filter_map(|id| begun.checked_add(Duration::from_secs(seconds(id))));
+                pauses(due.filter(|due| *due > Instant::now()).min());
             }
         }
         Ok(())
     }
 
-    /// Whether what came up is still up after the rest came up.
-    fn still_up(&self, ids: &BTreeSet<String>) -> Result<(), SupervisorError> {
+    /// Whether each of `ids` is in one of these states, or has ended successfully.
+    fn are(&self, ids: &[String], states: &[State]) -> Result<(), SupervisorError> {
+        if ids.is_empty() {
+            return Ok(());
+        }
         for process in self.client.processes()?.iter().filter(|process| ids.contains(&process.id())) {
             let done = process.state == State::Exited && process.exit_status == 0;
-            if process.state != State::Running && !done {
+            if !states.contains(&process.state) && !done {
                 return Err(self.not_up(&process.id(), process.state, process.description.clone()));
             }
         }
@@ -298,11 +313,13 @@ fn ignore(result: Result<(), RpcError>, faults: &[Fault]) -> Result<(), Supervis
     }
 }
 
-/// Sleeps longer each time.
-fn pauses() -> impl FnMut() {
-    let [mut pause, longest] = PAUSES;
-    move || {
-        std::thread::sleep(pause);
-        pause = (pause * 3 / 2).min(longest);
+/// Sleeps longer each time, but not beyond the moment at which something is due, and begins anew then.
+fn pauses() -> impl FnMut(Option<Instant>) {
+    let [shortest, longest] = PAUSES;
+    let mut pause = shortest;
+    move |due| {
+        let left = due.map(|due| due.saturating_duration_since(Instant::now())).filter(|left| *left <= pause);
+        std::thread::sleep(left.unwrap_or(pause));
+        pause = if left.is_some() { shortest } else { (pause * 3 / 2).min(longest) };
     }
 }
