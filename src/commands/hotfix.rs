@@ -74,7 +74,7 @@ fn prepare(context: &Context, tree: &Tree, base: &Manifest, change: &Change) -> 
             };
             let location = &base.origin.location;
             let submodules = context.config.settings.source.submodules.unwrap_or(true);
-            let mirrors = tree.state().open_dir(MIRROR)?;
+            let mirrors = tree.state().ensure_dir(MIRROR, 0o700)?;
             let (tools, stages) = (&context.tools, &*context.stages);
             let new = source::fetch(&mirrors, location, Some(reference), submodules, tools, stages)?;
             let old = Commit { location: location.clone(), hash: hash.clone(), submodules };
@@ -109,7 +109,7 @@ fn make(context: &Context, tree: &Tree, build: &mut Build, base: &Manifest, fix:
     copied?;
     match fix {
         Fix::Commits(old, new) => {
-            let mirrors = tree.state().open_dir(MIRROR)?;
+            let mirrors = tree.state().ensure_dir(MIRROR, 0o700)?;
             let (release, tools, stages) = (build.dir(), &context.tools, &*context.stages);
             let (earlier, link) = (earlier_source(tree, build.id())?, context.config.settings.source.link);
             let (tree, earlier) = (tree.root().identity()?, earlier.as_ref());

@@ -63,6 +63,8 @@ impl Commit {
     }
 
     fn erase_at(&self, release: &Dir, site: &Site<'_>, depth: usize) -> Result<()> {
+        // It came out of the mirror once; there it need not be any more.
+        fetch(site.mirrors, &self.location, Some(&self.hash), self.submodules, site.tools, site.stages)?;
         let mirror = Mirror::open(site.mirrors, &self.location, site.tools)?;
         let tree = mirror.git(["ls-tree", "-r", "-z", "--name-only", "--full-tree", &self.hash]).capture()?;
         let submodules = if self.submodules && depth < DEEPEST { self.submodules(&mirror)? } else { Vec::new() };

@@ -52,6 +52,27 @@ fn a_hotfix_to_a_ref_changes_the_code_alone_and_is_rolled_back_like_any_other() 
 }
 
 #[test]
+fn a_hotfix_to_a_ref_fetches_what_is_in_no_mirror_any_more() {
+    let tree = Sandbox::new();
+    let part = tree.repository("part");
+    fs::write(part.join("gone-in-two"), "x\n").unwrap();
+    tree.commit(&part, "with a file");
+    let code = tree.repository("code.git");
+    let allowed = ["-c", "protocol.file.allow=always", "submodule", "--quiet", "add", part.to_str().unwrap(), "part"];
+    tree.git(&code, &allowed);
+    tree.commit(&code, "with a part");
+    tree.done(&["deploy", code.to_str().unwrap()]);
+    fs::remove_file(part.join("gone-in-two")).unwrap();
+    let two = tree.commit(&part, "without a file");
+    tree.git(&code.join("part"), &["-c", "protocol.file.allow=always", "fetch", "--quiet"]);
+    tree.git(&code.join("part"), &["checkout", "--quiet", &two]);
+    tree.commit(&code, "with a newer part");
+    fs::remove_dir_all(tree.at(".releasectl/mirror")).unwrap();
+    tree.done(&["hotfix", "--ref", "master"]);
+    assert!(tree.at("current/part/version").exists() && !tree.at("current/part/gone-in-two").exists());
+}
+
+#[test]
 fn a_patch_is_applied_and_undone_as_releases_of_their_own() {
     let tree = Sandbox::new();
     let repository = live_from_git(&tree);
