@@ -124,12 +124,22 @@ impl Context {
         let mut at = Dir::open(existing)?;
         self.try_ground(&at)?;
         for name in self.root.strip_prefix(existing).unwrap_or(Path::new("")).iter() {
-            let next = at.ensure_dir(name, 0o755)?;
+            let next = at.ensure_dir(name, 0o755).map_err(|error| match error.cause.kind() {
+                std::io::ErrorKind::PermissionDenied => Error::from(error).hint(self.to_be_made()),
+                _ => error.into(),
+            })?;
             at.sync()?;
             at = next;
         }
         drop(at);
         self.open_root()?.ok_or_else(|| crate::tree::TreeError::NoTree(self.root.clone()).into())
+    }
+
+    /// How root makes the directory that whoever the tree is to belong to may not make.
+    fn to_be_made(&self) -> String {
+        let uid = Uid::effective().to_string();
+        let owner = self.config.settings.user.as_ref().filter(|_| self.from_root).unwrap_or(&uid);
+        format!("as root, `install -d -o {owner} {}`; then repeat it", self.root.display())
     }
 
     /// Takes the tree lock and tells what was found and mended.

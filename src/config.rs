@@ -1,8 +1,9 @@
 //! The host's file and the recipe, read and checked: who may have written them, what they say, what follows from both.
 
-use crate::directory::{Dir, PathError};
+use crate::directory::{Dir, PathError, kind};
 use crate::layout::RECIPE;
 use crate::recipe::{Fault, Settings, line_naming, merge, parse};
+use nix::sys::stat::SFlag;
 use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -33,6 +34,9 @@ pub enum ConfigError {
         /// How.
         why: String,
     },
+    /// A link, which whoever may change its way could lead elsewhere.
+    #[error("{} is a link, and the host's file must be the file itself", .0.display())]
+    Link(PathBuf),
     /// It could not be read.
     #[error(transparent)]
     Path(#[from] PathError),
@@ -183,6 +187,9 @@ fn read_trusted(path: &Path) -> Result<String, ConfigError> {
     let dir = Dir::open(&directory)?;
     refuse_writable(dir.path(), &dir.own_stat()?, true)?;
     let Some(stat) = dir.stat(name)? else { return Err(ConfigError::Missing(path.to_owned())) };
+    if kind(&stat) == SFlag::S_IFLNK {
+        return Err(ConfigError::Link(path.to_owned()));
+    }
     refuse_writable(path, &stat, false)?;
     let bytes = dir.read_file(name, LARGEST)?.ok_or_else(|| ConfigError::Missing(path.to_owned()))?;
     text(bytes).map_err(|fault| ConfigError::Fault { path: path.to_owned(), fault })

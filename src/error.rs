@@ -164,6 +164,9 @@ impl From<ConfigError> for Error {
             }
             ConfigError::NoRoot(_) => (Kind::Configuration, "add a line such as root = \"/srv/app\"".to_owned()),
             ConfigError::Fault { path, .. } => (Kind::Configuration, format!("correct {}", path.display())),
+            ConfigError::Link(_) => {
+                (Kind::Configuration, "put the file there instead of the link, or name it with --config".to_owned())
+            }
             ConfigError::Path(_) => (Kind::Configuration, "the file must be readable for whoever runs this".to_owned()),
         };
         Self::new(kind, message).hint(hint)

@@ -148,8 +148,27 @@ fn p16_a_host_file_that_others_could_have_written_is_refused() {
             chown(path, Some(0), None).unwrap();
         }
     }
+    let link = tree.beside("link.toml");
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    let said = ends(&tree, 7, &link, &["init"]);
+    assert!(said.contains("is a link") && !said.contains("chmod"), "{said}");
     assert_eq!(tree.picture(), before);
     ends(&tree, 0, &file, &["init"]);
+}
+
+#[test]
+fn p16_a_root_that_its_user_may_not_make_is_told_with_the_way_to_make_it() {
+    if !as_root_or_left_out("a root run that becomes a user") {
+        return;
+    }
+    let tree = Sandbox::new();
+    fs::set_permissions(tree.beside(""), Permissions::from_mode(0o755)).unwrap();
+    let file = host_file(&tree, "user = \"nobody\"\n");
+    let said = ends(&tree, 1, &file, &["init"]);
+    let mend = said.split('`').nth(1).unwrap_or_else(|| panic!("{said}"));
+    assert!(tree.clean("sh").args(["-c", mend]).status().unwrap().success(), "{said}");
+    ends(&tree, 0, &file, &["init"]);
+    assert_eq!(of_root(&tree), Vec::<PathBuf>::new());
 }
 
 /// Everything in the tree that is root's.
