@@ -98,6 +98,9 @@ impl From<PathError> for Error {
             std::io::ErrorKind::PermissionDenied => {
                 "run it as the owner of the tree, or as root with `user` configured"
             }
+            std::io::ErrorKind::NotADirectory => {
+                "a directory must be there itself: no file, and no link to a directory"
+            }
             _ => "see `releasectl doctor`",
         };
         Self::new(Kind::Failed, error.to_string()).hint(hint)

@@ -1,7 +1,7 @@
 //! `pin`, `unpin`: how long a release is kept.
 
 use super::{Context, Outcome, Target};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pin::Pin;
 use crate::release::ReleaseId;
 use serde::Serialize;
@@ -19,6 +19,10 @@ pub struct Pinned {
 
 /// Pins `target`, or takes its pins away.
 pub fn run(context: &Context, target: &Target, pin: Option<Pin>) -> Result<Outcome> {
+    if let Some(pin) = pin.filter(|pin| !pin.holds(context.actor.clock.now())) {
+        let message = format!("{pin} is over: such a pin keeps nothing");
+        return Err(Error::refused(message).hint("name a time to come; `releasectl unpin` takes a pin away"));
+    }
     let tree = context.tree()?;
     let mut locked = context.lock(&tree)?;
     let release = target.resolve(&tree)?;

@@ -216,6 +216,17 @@ fn a_lock_or_journal_that_is_no_file_is_damage_that_doctor_names() {
 }
 
 #[test]
+fn a_directory_of_the_tree_that_is_a_link_is_refused_as_what_it_is() {
+    let tree = Sandbox::with_live(&["A"]);
+    fs::rename(tree.at("releases"), tree.beside("elsewhere")).unwrap();
+    symlink(tree.beside("elsewhere"), tree.at("releases")).unwrap();
+    for words in [&["list"][..], &["init"], &["doctor"], &["clean"]] {
+        let said = tree.ends(1, words).stderr;
+        assert!(said.contains(tree.at("releases").to_str().unwrap()) && said.contains("no link"), "{said}");
+    }
+}
+
+#[test]
 fn an_entry_that_cannot_be_looked_into_hides_no_other() {
     let tree = Sandbox::with_live(&["A", "B"]);
     tree.create("closed");

@@ -107,6 +107,7 @@ fn a_pin_that_makes_no_sense_changes_nothing() {
     tree.ends(2, &["pin", "../A", "--forever"]);
     tree.refused(&["pin", "B", "--forever"]);
     tree.refused(&["unpin", "B"]);
+    tree.refused(&["pin", "A", "--until", "2020-12-02"]);
     assert_eq!(tree.picture(), before);
 }
 
