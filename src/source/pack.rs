@@ -11,6 +11,7 @@ use crate::stage::Stages;
 use serde::Serialize;
 use std::fs::Metadata;
 use std::io::{self, Read, Write};
+use std::mem::ManuallyDrop;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
@@ -38,16 +39,18 @@ pub fn links_out(release: &Dir, directory: &Path) -> Result<Vec<(PathBuf, PathBu
     Ok(links)
 }
 
-/// Writes the tar of `release` to `out`. `shared` is the directory that releases share, by its path.
+/// Writes the tar of `release` to `out`. `shared` is the directory that releases share, by its path. After an error it has
+/// no end mark, so that nobody takes what was written for a whole release.
 pub fn pack(release: &Dir, export: &Export, shared: &Path, out: &mut dyn Write, stages: &dyn Stages) -> Result<Packed> {
-    let mut packing = Packing { release, shared, export, tar: Builder::new(out), packed: Packed::default() };
+    let tar: Tar<'_> = ManuallyDrop::new(Builder::new(out));
+    let mut packing = Packing { release, shared, export, tar, packed: Packed::default() };
     packing.papers()?;
     for entry in walk(release, release.path()) {
         let (path, metadata) = entry?;
         packing.add(&path, &metadata)?;
         stages.advance(packing.packed.entries);
     }
-    let out = packing.tar.into_inner().map_err(unwritten)?;
+    let out = ManuallyDrop::into_inner(packing.tar).into_inner().map_err(unwritten)?;
     out.flush().map_err(unwritten)?;
     Ok(packing.packed)
 }
@@ -84,11 +87,14 @@ fn unwritten(cause: io::Error) -> SourceError {
     PathError::new("write", "standard output", cause).into()
 }
 
+/// Not dropped after an error: dropping a builder writes the end mark.
+type Tar<'a> = ManuallyDrop<Builder<&'a mut dyn Write>>;
+
 struct Packing<'a> {
     release: &'a Dir,
     shared: &'a Path,
     export: &'a Export,
-    tar: Builder<&'a mut dyn Write>,
+    tar: Tar<'a>,
     packed: Packed,
 }
 
