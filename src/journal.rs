@@ -10,8 +10,8 @@ use crate::release::ReleaseId;
 use crate::sealed::{seal, unseal};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader};
-use std::os::unix::fs::FileExt;
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::path::PathBuf;
 
 /// How much of the end is read at first. Every command checks this much; more is read only if it is needed.
@@ -23,9 +23,9 @@ const LONGEST_LINE: usize = 64 * 1024;
 
 /// The end of the journal, as far back as it was needed.
 #[derive(Debug, Default)]
-pub struct Tail {
-    /// Its records, oldest first.
-    pub records: Vec<Record>,
+pub struct Tail<R = Vec<Record>> {
+    /// Its records, oldest first, or what they are gathered in.
+    pub records: R,
     /// Whether `records` begins with the journal's first line.
     pub complete: bool,
     /// Where the last good line ends, in bytes from the start.
@@ -43,16 +43,20 @@ pub struct Tail {
 impl Tail {
     /// Reads from the end until `enough` says so of the records found, or all of them are read.
     pub fn read(state: &Dir, enough: &dyn Fn(&[Record]) -> bool) -> Result<Self> {
+        Self::gather(state, &|records| enough(records))
+    }
+}
+
+impl<R: Default + Extend<Record>> Tail<R> {
+    /// The same for whoever does not want them all: there may be very many.
+    pub fn gather(state: &Dir, enough: &dyn Fn(&R) -> bool) -> Result<Self> {
         let Some(file) = state.open_file(JOURNAL)? else { return Ok(Self { complete: true, ..Self::default() }) };
         let path = state.path().join(JOURNAL);
         let length = file.metadata().map_err(|e| PathError::new("look at", &path, e))?.len();
         let mut window = WINDOW;
         loop {
-            let from = length.saturating_sub(window);
-            let mut bytes = vec![0; usize::try_from(length - from).unwrap_or(usize::MAX)];
-            let read = read_fully(&file, &mut bytes, from).map_err(|e| PathError::new("read", &path, e))?;
-            bytes.truncate(read);
-            let tail = Self::parse(&bytes, from);
+            let part = length.saturating_sub(window)..length;
+            let tail = Self::parse(&file, part).map_err(|e| PathError::new("read", &path, e))?;
             if tail.complete || enough(&tail.records) {
                 return Ok(tail);
             }
@@ -60,30 +64,32 @@ impl Tail {
         }
     }
 
-    /// The records in `bytes`, which begin at `from`; a first line that is cut is passed over.
-    fn parse(bytes: &[u8], from: u64) -> Self {
-        let skipped =
-            if from == 0 { 0 } else { bytes.iter().position(|b| *b == b'\n').map_or(bytes.len(), |at| at + 1) };
-        let mut tail = Self { complete: from == 0, exists: true, good_end: from + skipped as u64, ..Self::default() };
-        let mut at = tail.good_end;
-        let mut bad = false;
-        for line in bytes[skipped..].split_inclusive(|b| *b == b'\n') {
+    /// The records in a part of the journal; a first line that is cut is passed over.
+    fn parse(file: &File, part: Range<u64>) -> io::Result<Self> {
+        let (mut at, mut last, mut bad, mut cut) = (part.start, 0, false, part.start > 0);
+        let mut tail = Self { complete: !cut, exists: true, good_end: at, ..Self::default() };
+        lines(file, part, &mut |line| {
             at += line.len() as u64;
-            let last = tail.records.last().map_or(0, |record| record.seq);
+            if std::mem::take(&mut cut) {
+                tail.good_end = at;
+                return;
+            }
             match line.strip_suffix(b"\n").and_then(record_of).filter(|record| record.seq > last) {
                 Some(record) => {
-                    tail.records.push(record);
+                    last = record.seq;
+                    tail.records.extend(Some(record));
                     tail.damaged |= bad;
-                    (bad, tail.good_end) = (false, at);
+                    (bad, tail.good_end, tail.torn_lines) = (false, at, false);
                 }
-                None => bad = true,
+                None => {
+                    bad = true;
+                    // What was never written is zeros, also between what was.
+                    tail.torn_lines |= line.ends_with(b"\n") && !line.contains(&0);
+                }
             }
-        }
+        })?;
         tail.torn = at - tail.good_end;
-        let rest = &bytes[bytes.len() - usize::try_from(tail.torn).unwrap_or(0)..];
-        // What was never written is zeros, also between what was.
-        tail.torn_lines = rest.split_inclusive(|b| *b == b'\n').any(|line| line.ends_with(b"\n") && !line.contains(&0));
-        tail
+        Ok(tail)
     }
 }
 
@@ -123,10 +129,15 @@ pub fn activations(state: &Dir) -> Result<BTreeMap<ReleaseId, Timestamp>> {
 
 fn each_line(state: &Dir, see: &mut dyn FnMut(&[u8])) -> Result<()> {
     let Some(file) = state.open_file(JOURNAL)? else { return Ok(()) };
-    let path = state.path().join(JOURNAL);
-    let mut reader = BufReader::with_capacity(LONGEST_LINE, file);
+    lines(&file, 0..u64::MAX, see).map_err(|e| PathError::new("read", state.path().join(JOURNAL), e))
+}
+
+/// The lines in a part of a file, each with its end.
+fn lines(mut file: &File, part: Range<u64>, see: &mut dyn FnMut(&[u8])) -> io::Result<()> {
+    file.seek(SeekFrom::Start(part.start))?;
+    let mut reader = BufReader::with_capacity(LONGEST_LINE, file.take(part.end - part.start));
     let mut line = Vec::new();
-    while reader.read_until(b'\n', &mut line).map_err(|e| PathError::new("read", &path, e))? > 0 {
+    while reader.read_until(b'\n', &mut line)? > 0 {
         see(&line);
         line.clear();
     }
@@ -171,7 +182,7 @@ impl Journal {
     }
 
     /// Leaves out the next `count` numbers, and returns them.
-    pub fn leave_out(&mut self, count: usize) -> std::ops::Range<u64> {
+    pub fn leave_out(&mut self, count: usize) -> Range<u64> {
         let first = self.next;
         self.next += count as u64;
         first..self.next
@@ -202,11 +213,11 @@ impl Journal {
 
     fn append(&mut self, event: Event, at: Timestamp) -> Result<u64> {
         if self.next >= NUMBERS {
-            let cause = std::io::Error::other("its numbers have come to an end");
+            let cause = io::Error::other("its numbers have come to an end");
             return Err(PathError::new("append to", &self.path, cause));
         }
         let record = Record { seq: self.next, at, event };
-        let mut line = seal(&record).map_err(|e| PathError::new("write", &self.path, std::io::Error::other(e)))?;
+        let mut line = seal(&record).map_err(|e| PathError::new("write", &self.path, io::Error::other(e)))?;
         line.push('\n');
         append_line(&mut self.file, &self.path, self.end, line.as_bytes())?;
         self.end += line.len() as u64;
@@ -239,17 +250,4 @@ fn set_aside(state: &Dir, now: Timestamp) -> Result<String> {
     }
     state.write_file(JOURNAL, &good, 0o600)?;
     Ok(aside)
-}
-
-fn read_fully(file: &File, bytes: &mut [u8], from: u64) -> std::io::Result<usize> {
-    let mut read = 0;
-    while read < bytes.len() {
-        match file.read_at(&mut bytes[read..], from + read as u64) {
-            Ok(0) => break,
-            Ok(more) => read += more,
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(read)
 }

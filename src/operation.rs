@@ -7,7 +7,7 @@ pub use line::{Glance, Kind};
 use crate::clock::Timestamp;
 use crate::release::{ReleaseId, StepRecord};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// How many releases a rollback could go back through, one after the other.
@@ -289,30 +289,53 @@ pub struct Entry {
     pub note: Option<String>,
 }
 
-/// The operations that `records`, in the journal's order, tell of.
-pub fn entries(records: impl IntoIterator<Item = Record>) -> Vec<Entry> {
-    let mut operations: BTreeMap<u64, Entry> = BTreeMap::new();
-    let mut unconfirmed = BTreeSet::new();
-    for Record { seq, at, event } in records {
+/// The operations that records, in the journal's order, tell of.
+#[derive(Debug, Default)]
+pub struct Entries {
+    /// Each by the number of its begin.
+    operations: Vec<(u64, Entry)>,
+    /// Those whose programs are to come up.
+    unconfirmed: BTreeSet<u64>,
+}
+
+impl Entries {
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.operations.len()
+    }
+
+    /// The last `count` of them, oldest first.
+    pub fn newest(self, count: usize) -> Vec<Entry> {
+        let older = self.operations.len().saturating_sub(count);
+        self.operations.into_iter().skip(older).map(|(_, entry)| entry).collect()
+    }
+
+    fn add(&mut self, Record { seq, at, event }: Record) {
         match event {
             Event::Begin(Begin { operation, by, from, to, cause, programs, .. }) => {
                 if matches!(programs, Following::Up(_)) {
-                    unconfirmed.insert(seq);
+                    self.unconfirmed.insert(seq);
                 }
                 let (outcome, seconds, note) = (Outcome::Unfinished, 0.0, None);
-                operations.insert(seq, Entry { at, by, operation, from, to, outcome, seconds, cause, note });
+                self.operations.push((seq, Entry { at, by, operation, from, to, outcome, seconds, cause, note }));
             }
             Event::Step(_) | Event::Programs(_) => {}
             // A flip whose programs are still being brought over is not over.
-            Event::Done(done) if done.outcome == Outcome::Done && unconfirmed.contains(&done.of) => {}
+            Event::Done(done) if done.outcome == Outcome::Done && self.unconfirmed.contains(&done.of) => {}
             Event::Done(done) | Event::Confirmed(done) => {
-                if let Some(entry) = operations.get_mut(&done.of) {
+                if let Ok(at) = self.operations.binary_search_by_key(&done.of, |(seq, _)| *seq) {
+                    let entry = &mut self.operations[at].1;
                     (entry.outcome, entry.seconds, entry.note) = (done.outcome, done.seconds, done.note);
                 }
             }
         }
     }
-    operations.into_values().collect()
+}
+
+impl Extend<Record> for Entries {
+    fn extend<I: IntoIterator<Item = Record>>(&mut self, records: I) {
+        records.into_iter().for_each(|record| self.add(record));
+    }
 }
 
 #[cfg(test)]

@@ -257,7 +257,9 @@ mod tests {
         let standing = Standing::new(&journal(events.clone()), Some(&id("A")));
         assert_eq!(standing.chain.candidates(Some(&id("A"))).next(), Some(&id("Z")));
         assert!(standing.owed.is_nothing());
-        let shown: Vec<Outcome> = crate::operation::entries(journal(events)).iter().map(|e| e.outcome).collect();
+        let mut entries = crate::operation::Entries::default();
+        entries.extend(journal(events));
+        let shown: Vec<Outcome> = entries.newest(2).iter().map(|entry| entry.outcome).collect();
         assert_eq!(shown, [Outcome::Returned, Outcome::Done]);
     }
 }

@@ -97,14 +97,23 @@ fn obtain(context: &Context, tree: &Tree, wanted: &Deploy) -> Result<Build> {
 
 /// The release of the newest deploy, whatever else was built since.
 fn newest(tree: &Tree) -> Result<ReleaseId> {
-    let tail = Tail::read(tree.state(), &|records| records.iter().any(|record| deployed(record).is_some()))?;
-    let newest = tail.records.iter().rev().find_map(deployed);
+    let Newest(newest) = Tail::gather(tree.state(), &|Newest(newest)| newest.is_some())?.records;
     let id = newest.ok_or_else(|| Error::refused("there is no deploy to go on with").hint("leave out --resume"))?;
     if tree.entry(id.as_str().as_ref())?.is_none_or(|entry| entry.manifest().is_none()) {
         let message = format!("the newest deploy was that of {id}, of which nothing is there to go on with");
         return Err(Error::refused(message).hint("leave out --resume"));
     }
-    Ok(id.clone())
+    Ok(id)
+}
+
+/// The last release that lines of the journal say is deployed.
+#[derive(Default)]
+struct Newest(Option<ReleaseId>);
+
+impl Extend<Record> for Newest {
+    fn extend<I: IntoIterator<Item = Record>>(&mut self, records: I) {
+        records.into_iter().for_each(|record| self.0 = deployed(&record).cloned().or(self.0.take()));
+    }
 }
 
 /// The release that a line of the journal says is deployed, or built for it.

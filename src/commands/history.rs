@@ -3,7 +3,7 @@
 use super::{Context, Outcome};
 use crate::error::{Error, Kind, Result};
 use crate::journal::Tail;
-use crate::operation::{Entry, Event, entries};
+use crate::operation::{Entries, Entry};
 use serde::Serialize;
 
 /// Operations, oldest first.
@@ -16,10 +16,7 @@ pub struct History {
 /// Shows the last `count` operations.
 pub fn run(context: &Context, count: usize) -> Result<Outcome> {
     let tree = context.tree()?;
-    let begins = |records: &[crate::operation::Record]| {
-        records.iter().filter(|record| matches!(record.event, Event::Begin(_))).count()
-    };
-    let tail = Tail::read(tree.state(), &|records| begins(records) >= count)?;
+    let tail = Tail::gather(tree.state(), &|entries: &Entries| entries.count() >= count)?;
     if tail.damaged {
         let message = format!("the journal {} is damaged", tree.layout().journal().display());
         let hint =
@@ -32,7 +29,5 @@ pub fn run(context: &Context, count: usize) -> Result<Outcome> {
     if !tail.exists {
         context.stages.warn("there is no journal yet");
     }
-    let all = entries(tail.records);
-    let first = all.len().saturating_sub(count);
-    Ok(Outcome::History(History { entries: all.into_iter().skip(first).collect() }))
+    Ok(Outcome::History(History { entries: tail.records.newest(count) }))
 }
