@@ -16,7 +16,7 @@ pub enum Exit {
     Refused = 3,
     /// Another process holds the lock.
     Busy = 4,
-    /// It did not come up, or supervisord could not be asked; the message says what is live.
+    /// It did not come up, a step of phase finish failed, or supervisord could not be asked; the message says what is live.
     NotConfirmed = 5,
     /// The tree or the journal needs `doctor`.
     Damaged = 6,

@@ -24,6 +24,20 @@ fn is_alive(pid: &str) -> bool {
 }
 
 #[test]
+fn a_step_that_fails_when_the_release_is_live_already_leaves_it_so_and_is_not_a_failure_without_effect() {
+    let tree = Sandbox::with_live(&["A"]);
+    let run = step("tell", "finish", "test -e \"$place/mended\"\n");
+    let source = tree.code("code", &run, &[("version", "B")]);
+    let said = tree.ends(5, &["deploy", &source]).stderr;
+    let live = tree.live().unwrap();
+    assert!(live != "A" && said.contains(&format!("release {live} is live, but step tell")), "{said}");
+    assert_eq!(tree.states()[&live], "ready");
+    fs::write(tree.beside("mended"), "").unwrap();
+    tree.done(&["deploy", "--resume"]);
+    assert_eq!(tree.live().unwrap(), live);
+}
+
+#[test]
 fn a_step_that_hangs_is_ended_when_its_time_is_up() {
     let tree = Sandbox::with_live(&["A"]);
     let said = deploy_with(&tree, 1, "echo $$ >\"$place/pid\"\nsleep 1000 & wait\n", "timeout = '1s'\n");
