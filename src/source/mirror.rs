@@ -86,10 +86,11 @@ impl<'a> Mirror<'a> {
         self.init()
     }
 
-    /// What git's failure to read from here comes from. A mirror that turns out to be damaged is empty afterwards.
+    /// What git's failure to read from here comes from. A mirror that turns out to be damaged is empty afterwards, if what
+    /// it held can be had again.
     pub(super) fn explain(&self, error: SourceError) -> SourceError {
         let SourceError::Tool(cause @ ToolError::Failed { .. }) = error else { return error };
-        if !self.is_damaged() {
+        if !self.is_damaged() || self.offered().is_none() {
             return cause.into();
         }
         match self.empty() {

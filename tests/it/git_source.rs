@@ -313,6 +313,13 @@ fn p13_code_that_cannot_be_read_from_a_mirror_is_fetched_anew_by_the_next_attemp
             fs::write(&entry, bytes).unwrap();
         }
     }
+    // What is known by its hash needs nobody's answer; but nothing is thrown away that cannot be had again.
+    let (hash, away) = (tree.git(&repository, &["rev-parse", "HEAD"]), repository.with_extension("away"));
+    fs::rename(&repository, &away).unwrap();
+    let before = picture(&mirror.join("objects"));
+    tree.ends(1, &["create", source, "--as", "git", "--ref", hash.trim(), "--id", "C"]);
+    assert_eq!(picture(&mirror.join("objects")), before);
+    fs::rename(&away, &repository).unwrap();
     let told = tree.ends(1, &["create", source, "--id", "B"]).stderr;
     assert!(told.contains(mirror.to_str().unwrap()), "{told}");
     tree.ends(0, &["create", "--resume", "B"]);
