@@ -18,6 +18,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use tar::{Archive, Entry, EntryType};
 
+/// Why a file is refused of which the tar leaves out the holes, in either of the two ways.
+const SPARSE: &str = "it is a sparse file; make the tar without --sparse";
 /// What a member's data is copied with.
 const BUFFER: usize = 128 * 1024;
 /// Unpacked bytes from which on the ratio to what was read counts …
@@ -178,6 +180,7 @@ impl<'a> Unpacking<'a> {
                 let target = link_target(entry, name)?;
                 self.hard_link(&target, &path, name)?;
             }
+            EntryType::GNUSparse => return Err(refuse(name, SPARSE)),
             _ => return Err(refuse(name, "it is neither a file, a directory nor a link")),
         }
         Ok(())
@@ -261,7 +264,7 @@ fn check_extensions(entry: &mut Entry<'_, Watched<'_>>, name: &Path) -> Result<(
     for extension in extensions.into_iter().flatten() {
         let extension = extension.map_err(|_| refuse(name, "its extended header is damaged, or holds a line break"))?;
         if extension.key_bytes().starts_with(b"GNU.sparse.") {
-            return Err(refuse(name, "it is a sparse file; make the tar without --sparse"));
+            return Err(refuse(name, SPARSE));
         }
     }
     Ok(())

@@ -86,6 +86,18 @@ fn hand_in(tree: &Sandbox, by_nobody: bool, id: &str, bytes: &[u8]) -> Answer {
     answer
 }
 
+/// A file of nothing but a hole, as GNU tar packs it by default.
+fn holes() -> Vec<u8> {
+    let mut header = tar::Header::new_gnu();
+    header.set_path("holes").unwrap();
+    header.set_entry_type(EntryType::GNUSparse);
+    header.set_mode(0o644);
+    header.set_size(0);
+    header.as_gnu_mut().unwrap().realsize = *b"00000000000\0";
+    header.set_cksum();
+    header.as_bytes().to_vec()
+}
+
 /// Every trick that is refused: the bytes, the name that is told, and what is said of it.
 fn tricks(outside: &str) -> Vec<(Vec<u8>, String, &'static str)> {
     let absolute = format!("{outside}/new");
@@ -110,6 +122,7 @@ fn tricks(outside: &str) -> Vec<(Vec<u8>, String, &'static str)> {
         case(&[hard("stolen", "../LIVE/version")], "stolen", "outside the release"),
         case(&[link("inner", "."), hard("twice", "inner/x")], "twice", "not there"),
         case(&[link("l", "x"), hard("twice", "l")], "twice", "no file"),
+        case(&[holes()], "holes", "without --sparse"),
         case(&[odd("null", EntryType::Char)], "null", "neither a file"),
         case(&[odd("disk", EntryType::Block)], "disk", "neither a file"),
         case(&[odd("pipe", EntryType::Fifo)], "pipe", "neither a file"),
