@@ -10,7 +10,7 @@ ask = json.load(sys.stdin)
 
 def tell(**answer):
     print("\nreleasectl:" + json.dumps(answer), flush=True)
-    sys.exit(0)
+    os._exit(0)  # What the interpreter takes down otherwise, the kernel does faster.
 
 
 if ask["environment"] is not None:

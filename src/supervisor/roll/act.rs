@@ -90,11 +90,11 @@ impl<'a> Roll<'a> {
     /// Stops processes and, when all of them are down, asks them to start.
     fn turn_over(&mut self, ids: &[String]) -> Result<(), SupervisorError> {
         self.drain(ids)?;
-        for id in ids {
-            ignore(self.client.stop(id), &[Fault::NotRunning])?;
-        }
+        let stopped = self.client.stop_all(ids)?;
+        stopped.into_iter().try_for_each(|stopped| ignore(stopped, &[Fault::NotRunning]))?;
         self.wait_down(ids)?;
-        ids.iter().try_for_each(|id| self.ask_to_start(id))
+        let started = self.client.start_all(ids)?;
+        ids.iter().zip(started).try_for_each(|(id, started)| self.is_started(id, started))
     }
 
     /// Starts processes and waits for them.
@@ -190,9 +190,14 @@ impl<'a> Roll<'a> {
     }
 
     fn ask_to_start(&self, id: &str) -> Result<(), SupervisorError> {
+        self.is_started(id, self.client.start(id))
+    }
+
+    /// What supervisord's answer to being asked to start a process comes to.
+    fn is_started(&self, id: &str, answer: Result<(), RpcError>) -> Result<(), SupervisorError> {
         let faults =
             [Fault::NoFile, Fault::NotExecutable, Fault::SpawnError, Fault::AbnormalTermination, Fault::Failed];
-        match self.client.start(id) {
+        match answer {
             Err(RpcError::Fault { fault, text, .. }) if faults.contains(&fault) => {
                 let state = self.client.process(id).map_or(State::Unknown, |process| process.state);
                 Err(self.not_up(id, state, text))

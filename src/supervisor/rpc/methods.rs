@@ -189,6 +189,21 @@ impl Client {
         self.call("supervisor.stopProcess", &[id.into(), Value::Bool(false)]).map(drop)
     }
 
+    /// Asks for processes to be started, all in one call and without waiting for them. One result each, in order.
+    pub fn start_all(&self, ids: &[String]) -> Result<Vec<Result<(), RpcError>>, RpcError> {
+        self.for_all("supervisor.startProcess", ids)
+    }
+
+    /// Asks for processes to be stopped, all in one call and without waiting for them. One result each, in order.
+    pub fn stop_all(&self, ids: &[String]) -> Result<Vec<Result<(), RpcError>>, RpcError> {
+        self.for_all("supervisor.stopProcess", ids)
+    }
+
+    fn for_all(&self, method: &str, ids: &[String]) -> Result<Vec<Result<(), RpcError>>, RpcError> {
+        let calls: Vec<_> = ids.iter().map(|id| (method, vec![id.as_str().into(), Value::Bool(false)])).collect();
+        Ok(self.call_together(&calls)?.into_iter().map(|result| result.map(drop)).collect())
+    }
+
     /// Asks for all processes of a group to be started, without waiting for them.
     pub fn start_group(&self, group: &str) -> Result<(), RpcError> {
         self.call("supervisor.startProcessGroup", &[group.into(), Value::Bool(false)]).map(drop)
