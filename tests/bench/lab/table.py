@@ -1,8 +1,10 @@
-"""Makes tests/bench/RESULTS.md of what the benchmarks have left in target/bench/results."""
+"""Makes tests/bench/RESULTS.md of what the benchmarks have left in target/bench/results. What was not measured anew keeps the
+rows it has there."""
 
 import json
 import os
 import platform
+import re
 import time
 from pathlib import Path
 
@@ -13,8 +15,9 @@ INTRODUCTION = """\
 
 Measured by `tests/bench/run`: releasectl and the alternative side by side, taking turns, on file systems of their own
 (ext4 with its journal, XFS, btrfs) in loop images. Each time is a median, with the least and the most in brackets; a ratio is
-releasectl's median by the other's. Durability, the refusal of links and every check stay on in every figure.
-"""
+releasectl's median by the other's. Durability, the refusal of links and every check stay on in every figure."""
+LIMITS = "What limits it"
+RESULTS = HERE.parent / "RESULTS.md"
 # The order of the table.
 ORDER = ["start", "activate", "look", "create", "carry", "clean", "python_env", "supervisor", "deploy"]
 
@@ -27,7 +30,7 @@ def machine():
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / (1 << 30)
     kernel = platform.release().split("-")[0]
     tools = ", ".join([run("git", "--version").strip(), f"Python {platform.python_version()}"])
-    return f"{os.cpu_count()} × {model}, {memory:.0f} GiB, Linux {kernel}, {tools}; {time.strftime('%Y-%m-%d', time.gmtime())}"
+    return f"{os.cpu_count()} × {model}, {memory:.0f} GiB, Linux {kernel}, {tools}"
 
 
 def duration(seconds):
@@ -56,10 +59,25 @@ def cells(row):
     return [*named, "–", "–", "–", "–", met]
 
 
-def results():
-    place = CACHE / "results"
-    names = sorted((file.stem for file in place.glob("*.json")), key=lambda name: (place_in_order(name), name))
-    return {name: json.loads((place / f"{name}.json").read_text()) for name in names}
+def section(file):
+    """The rows that one benchmark has left."""
+    rows = json.loads(file.read_text())
+    head = ["what", "against", "on", "files", "rounds", "releasectl", "the other", "result", "wanted", "met"]
+    day = time.strftime("%Y-%m-%d", time.gmtime(file.stat().st_mtime))
+    lines = [f"## {file.stem}", "", f"{day}; {machine()}.", ""]
+    lines += ["| " + " | ".join(head) + " |", "| " + " | ".join("---" for _ in head) + " |"]
+    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in cells(row)) + " |" for row in rows]
+    notes = dict.fromkeys(f"{row['what']}: {row['note']}" for row in rows if row.get("note"))
+    return "\n".join([*lines, "", *(f"- {note}" for note in notes)]).rstrip()
+
+
+def sections():
+    """By the benchmark's name: what was there before, and what has been measured since."""
+    before = re.split(r"(?m)^## ", RESULTS.read_text())[1:] if RESULTS.exists() else []
+    found = {part.split("\n", 1)[0]: "## " + part.rstrip() for part in before}
+    found |= {file.stem: section(file) for file in (CACHE / "results").glob("*.json")}
+    found.pop(LIMITS, None)
+    return [found[name] for name in sorted(found, key=lambda name: (place_in_order(name), name))]
 
 
 def place_in_order(name):
@@ -67,17 +85,9 @@ def place_in_order(name):
 
 
 def write():
-    head = ["what", "against", "on", "files", "rounds", "releasectl", "the other", "result", "wanted", "met"]
-    lines = [INTRODUCTION, machine() + ".", ""]
-    for name, rows in results().items():
-        lines += [f"## {name}", "", "| " + " | ".join(head) + " |", "| " + " | ".join("---" for _ in head) + " |"]
-        lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in cells(row)) + " |" for row in rows]
-        notes = dict.fromkeys(f"{row['what']}: {row['note']}" for row in rows if row.get("note"))
-        lines += ["", *(f"- {note}" for note in notes), *([""] if notes else [])]
-    remarks = HERE.parent / "REMARKS.md"
-    if remarks.exists():
-        lines += ["## What limits it", "", remarks.read_text().rstrip(), ""]
-    (HERE.parent / "RESULTS.md").write_text("\n".join(lines).rstrip() + "\n")
+    remarks = (HERE.parent / "REMARKS.md").read_text().rstrip()
+    parts = [INTRODUCTION, *sections(), f"## {LIMITS}\n\n{remarks}"]
+    RESULTS.write_text("\n\n".join(parts) + "\n")
 
 
 if __name__ == "__main__":
