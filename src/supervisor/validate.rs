@@ -61,6 +61,13 @@ pub enum ValidateError {
         /// The group.
         group: String,
     },
+    /// supervisord tells how long its answers are in characters and not in bytes: one that names this is cut short, and
+    /// with it every list of its programs.
+    #[error("{program} has a name that is not ASCII, and supervisord could not be asked about its programs any more")]
+    NotAscii {
+        /// `group:name`
+        program: String,
+    },
     /// What a program runs, or where, is not in the release.
     #[error("{program}: {} {what}", path.display())]
     Absent {
@@ -188,14 +195,19 @@ fn judge(report: &Report, config: &Path, candidate: &Candidate<'_>, declared: &D
     }
 }
 
-/// Whether what the candidate's programs run below `<root>/current` is in the candidate.
+/// Whether supervisord can tell of the candidate's programs, and whether what they run below `<root>/current` is in the
+/// candidate.
 fn executables(report: &Report, candidate: &Candidate<'_>, declared: &Declared) -> Result<(), ValidateError> {
     let live = candidate.root.join("current");
     let there = |path: &str| Path::new(path).strip_prefix(&live).ok().map(|behind| candidate.path.join(behind));
     for group in report.groups.iter().filter(|group| declared.owns(&group.name)) {
         for process in &group.processes {
+            let program = format!("{}:{}", group.name, process.name);
+            if !program.is_ascii() {
+                return Err(ValidateError::NotAscii { program });
+            }
             let absent = |path: &str, what| {
-                let program = format!("{}:{}", group.name, process.name);
+                let program = program.clone();
                 Err(ValidateError::Absent { program, path: PathBuf::from(path), what })
             };
             if let Some(path) = there(&process.executable)

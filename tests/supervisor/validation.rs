@@ -17,6 +17,7 @@ on_both_versions!(
     a_candidate_that_is_not_included_is_refused,
     p19_programs_of_other_environments_cannot_be_taken_over,
     what_a_program_runs_must_be_in_the_candidate,
+    a_program_whose_name_supervisord_cannot_tell_is_refused_and_can_still_be_read,
     a_release_without_programs_is_refused_while_some_run,
     a_candidate_behind_a_space_or_another_path_is_found,
     copies_are_validated_before_they_are_made,
@@ -107,6 +108,18 @@ fn what_a_program_runs_must_be_in_the_candidate(version: Version) {
     assert!(sandbox.check("production", "a", &declared).unwrap_err().contains("/current/app is no directory"));
     fs::create_dir(release.join("app")).unwrap();
     sandbox.check("production", "a", &declared).unwrap();
+}
+
+fn a_program_whose_name_supervisord_cannot_tell_is_refused_and_can_still_be_read(version: Version) {
+    let sandbox = Sandbox::new(version);
+    for conf in
+        [sleeper("wéb", ""), sleeper("web", "process_name=w\u{fc}b"), sleeper("web", "") + "[group:ä]\nprograms=web\n"]
+    {
+        let declared = sandbox.make("production", "a", &conf);
+        let error = sandbox.check("production", "a", &declared).unwrap_err();
+        assert!(error.contains("not ASCII"), "{conf}: {error}");
+        assert_eq!(declared_in(&Dir::open(&sandbox.release("production", "a")).unwrap()).unwrap(), declared);
+    }
 }
 
 fn a_release_without_programs_is_refused_while_some_run(version: Version) {
