@@ -246,9 +246,6 @@ impl From<SharingError> for Error {
         let message = error.to_string();
         match error {
             SharingError::Path(error) => error.into(),
-            SharingError::Outside(_) => {
-                Self::new(Kind::Configuration, message).hint("write it relative to the release")
-            }
             SharingError::Missing(path) => {
                 Self::new(Kind::Failed, message).hint(format!("put it there: {}", path.display()))
             }

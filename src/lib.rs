@@ -32,6 +32,7 @@ pub mod usage;
 pub mod config;
 
 // 2 — nouns: pure, no input or output, no clock.
+pub mod recipe;
 pub mod layout;
 pub mod predecessor;
 pub mod export;
@@ -41,7 +42,6 @@ pub mod operation;
 pub mod release;
 pub mod environment;
 pub mod pin;
-pub mod recipe;
 
 // 1 — ground: time, directories, durable changes.
 pub mod durable;

@@ -4,9 +4,10 @@ mod parse;
 
 pub use parse::{Fault, line_naming, merge, nearest, parse};
 
+use crate::layout::STATE;
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Component, PathBuf};
 use std::time::Duration;
 
 /// Everything either file can say. Keys absent from both have the defaults given here.
@@ -75,12 +76,15 @@ pub enum Link {
 #[serde(deny_unknown_fields, default)]
 pub struct PythonTable {
     /// The environment's directory in the release; `python_env` if not given.
+    #[serde(deserialize_with = "inside")]
     pub directory: Option<PathBuf>,
     /// The interpreter's version, `3.11`.
     pub version: Option<String>,
     /// Requirements files, relative to the release; looked for if empty.
+    #[serde(deserialize_with = "all_inside")]
     pub requirements: Vec<PathBuf>,
     /// A directory of wheels, relative to the release: nothing else is used.
+    #[serde(deserialize_with = "inside")]
     pub wheelhouse: Option<PathBuf>,
 }
 
@@ -89,10 +93,13 @@ pub struct PythonTable {
 #[serde(deny_unknown_fields, default)]
 pub struct SharedTable {
     /// Directories linked to `shared/`, made if absent.
+    #[serde(deserialize_with = "all_inside")]
     pub dirs: Vec<PathBuf>,
     /// Files linked to `shared/`, required.
+    #[serde(deserialize_with = "all_inside")]
     pub files: Vec<PathBuf>,
     /// Copied from the current release.
+    #[serde(deserialize_with = "all_inside")]
     pub carry: Vec<PathBuf>,
 }
 
@@ -289,6 +296,31 @@ impl<'de> Deserialize<'de> for Span {
             || serde::de::Error::custom(format!("{text:?} is not a duration such as \"90s\", \"5m\" or \"4h\""));
         crate::clock::parse_duration(&text).map(Self).ok_or_else(wrong)
     }
+}
+
+/// A path below the release, in plain names.
+struct Inside(PathBuf);
+
+impl<'de> Deserialize<'de> for Inside {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let path = PathBuf::deserialize(from)?;
+        let names = path.components().filter(|part| *part != Component::CurDir).map(|part| match part {
+            Component::Normal(name) => Some(name),
+            _ => None,
+        });
+        let plain =
+            names.collect::<Option<PathBuf>>().filter(|plain| plain.iter().next().is_some_and(|top| top != STATE));
+        let wrong = || serde::de::Error::custom(format!("{}: a path must lie in the release", path.display()));
+        plain.map(Self).ok_or_else(wrong)
+    }
+}
+
+fn inside<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<PathBuf>, D::Error> {
+    Ok(Option::<Inside>::deserialize(from)?.map(|Inside(path)| path))
+}
+
+fn all_inside<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<PathBuf>, D::Error> {
+    Ok(Vec::<Inside>::deserialize(from)?.into_iter().map(|Inside(path)| path).collect())
 }
 
 /// A number of bytes as it is written in these files: `"500M"`, `"2G"`.

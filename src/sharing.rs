@@ -1,20 +1,17 @@
 //! What a release shares with others: links to `shared/`, and what is carried over from the live release.
 
 use crate::directory::{Dir, PathError, kind};
-use crate::layout::{SHARED, STATE};
+use crate::layout::SHARED;
 use crate::recipe::SharedTable;
 use crate::removal;
 use crate::transfer::copy_entry;
 use nix::sys::stat::SFlag;
 use std::ffi::{OsStr, OsString};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 /// Why something could not be shared.
 #[derive(Debug, thiserror::Error)]
 pub enum SharingError {
-    /// A path of the recipe leads out of the release.
-    #[error("[shared] {}: a path must lie in the release", .0.display())]
-    Outside(PathBuf),
     /// A file that releases share is not there.
     #[error("{} is required by [shared] files and is not there", .0.display())]
     Missing(PathBuf),
@@ -32,18 +29,16 @@ pub enum SharingError {
 pub fn link(table: &SharedTable, root: &Dir, release: &Dir) -> Result<(), SharingError> {
     let shared = root.ensure_dir(SHARED, 0o755)?;
     for path in &table.dirs {
-        let plain = plain(path)?;
-        plain.iter().try_fold(shared.duplicate()?, |at, name| at.ensure_dir(name, 0o755))?;
-        link_one(&plain, release)?;
+        path.iter().try_fold(shared.duplicate()?, |at, name| at.ensure_dir(name, 0o755))?;
+        link_one(path, release)?;
     }
     for path in &table.files {
-        let plain = plain(path)?;
-        let (parent, name) = split(&plain);
+        let (parent, name) = split(path);
         let there = shared.open_below(parent).and_then(|dir| dir.stat(name));
         if !matches!(there, Ok(Some(_))) {
-            return Err(SharingError::Missing(shared.path().join(&plain)));
+            return Err(SharingError::Missing(shared.path().join(path)));
         }
-        link_one(&plain, release)?;
+        link_one(path, release)?;
     }
     Ok(())
 }
@@ -81,8 +76,7 @@ pub fn carry(
     tell: &(dyn Fn(u64) + Sync),
 ) -> Result<(), SharingError> {
     for path in table.carry.iter().filter(|path| !brings.contains(path)) {
-        let plain = plain(path)?;
-        let (above, name) = split(&plain);
+        let (above, name) = split(path);
         let Ok(from) = live.open_below(above) else { continue };
         if from.stat(name)?.is_none() {
             continue;
@@ -102,19 +96,4 @@ pub fn carry(
 
 fn split(path: &Path) -> (&Path, &OsStr) {
     (path.parent().unwrap_or(Path::new("")), path.file_name().unwrap_or_default())
-}
-
-/// A path of the recipe as plain names below the release.
-fn plain(path: &Path) -> Result<PathBuf, SharingError> {
-    let outside = || SharingError::Outside(path.to_owned());
-    let mut plain = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::Normal(name) => plain.push(name),
-            Component::CurDir => {}
-            _ => return Err(outside()),
-        }
-    }
-    let ours = plain.iter().next().is_none_or(|first| first == STATE);
-    if ours { Err(outside()) } else { Ok(plain) }
 }

@@ -21,7 +21,7 @@ pub enum PythonError {
         /// The file that names it; the configuration if there is none.
         named_by: Option<PathBuf>,
     },
-    /// A configured path is absolute, has `..`, or goes through a link that leaves the release.
+    /// A path leads, through a link, out of the release.
     #[error("{} leads out of the release", path.display())]
     Outside {
         /// As configured.

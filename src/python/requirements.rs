@@ -13,7 +13,7 @@ use super::local::{self, Asked, Place};
 use super::{PythonError, Result, lockfile};
 use crate::directory::Dir;
 use crate::recipe::PythonTable;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 /// Where an environment lies if nothing else is configured.
 const DIRECTORY: &str = "python_env";
@@ -68,10 +68,7 @@ pub struct Plan {
 
 /// Reads what `table` and the code in `release` ask for. `None` if nothing is configured and nothing is found.
 pub fn plan(release: &Dir, table: &PythonTable) -> Result<Option<Plan>> {
-    let directory = inner(table.directory.as_deref().unwrap_or(Path::new(DIRECTORY)))?;
-    if directory.as_os_str().is_empty() {
-        return Err(PythonError::Outside { path: directory });
-    }
+    let directory = table.directory.clone().unwrap_or_else(|| DIRECTORY.into());
     let files = files(release, table)?;
     let Some(first) = files.first() else { return Ok(None) };
     let kind = Kind::of(first);
@@ -87,7 +84,7 @@ pub fn plan(release: &Dir, table: &PythonTable) -> Result<Option<Plan>> {
         }
     }
     asked.settings_of_uv()?;
-    let wheelhouse = table.wheelhouse.as_deref().map(inner).transpose()?;
+    let wheelhouse = table.wheelhouse.clone();
     if let Some(house) = &wheelhouse {
         match local::locate(release, house)? {
             Place::Inside(path) if local::is_dir(release, &path)? => asked.wheels(&path)?,
@@ -103,7 +100,7 @@ pub fn plan(release: &Dir, table: &PythonTable) -> Result<Option<Plan>> {
 /// The configured files, or the first known one there is.
 fn files(release: &Dir, table: &PythonTable) -> Result<Vec<PathBuf>> {
     if !table.requirements.is_empty() {
-        return table.requirements.iter().map(|path| inner(path)).collect();
+        return Ok(table.requirements.clone());
     }
     for known in KNOWN {
         let known = PathBuf::from(known);
@@ -112,15 +109,6 @@ fn files(release: &Dir, table: &PythonTable) -> Result<Vec<PathBuf>> {
         }
     }
     Ok(Vec::new())
-}
-
-/// A configured path without `.`; an error if it is absolute or has `..`.
-fn inner(path: &Path) -> Result<PathBuf> {
-    let parts = path.components().filter(|part| *part != Component::CurDir).map(|part| match part {
-        Component::Normal(name) => Ok(name),
-        _ => Err(PythonError::Outside { path: path.to_owned() }),
-    });
-    parts.collect()
 }
 
 /// Takes in a requirements file and everything it includes.

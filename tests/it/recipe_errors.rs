@@ -67,15 +67,27 @@ fn a_fault_of_the_hosts_file_is_told_before_anything_is_done() {
 
 #[test]
 fn a_path_of_the_recipe_that_leads_out_of_the_release_is_refused() {
-    for recipe in
-        ["[shared]\ndirs = ['../x']\n", "[shared]\nfiles = ['/etc/passwd']\n", "[shared]\ndirs = ['.releasectl']\n"]
+    let tree = Sandbox::with_live(&["A"]);
+    for (at, recipe) in [
+        "[shared]\ndirs = ['../x']\n",
+        "[shared]\nfiles = ['/etc/passwd']\n",
+        "[shared]\ncarry = ['.releasectl']\n",
+        "[python]\ndirectory = '../x'\n",
+        "[python]\ndirectory = '.'\n",
+        "[python]\nrequirements = ['/x.txt']\n",
+        "[python]\nwheelhouse = 'a/../../x'\n",
+    ]
+    .iter()
+    .enumerate()
     {
-        let tree = Sandbox::with_live(&["A"]);
-        let source = tree.code("code", recipe, &[]);
-        let answer = tree.run(&["create", &source]);
-        assert_ne!(answer.code, 0, "{recipe}");
-        assert!(answer.stderr.contains("a path must lie in the release"), "{}", answer.stderr);
-        assert_eq!(tree.live().as_deref(), Some("A"));
+        let (id, source) = (format!("R{at}"), tree.code(&format!("code-{at}"), recipe, &[]));
+        let said = tree.ends(7, &["create", &source, "--id", &id]).stderr;
+        let place = format!("releases/{id}/releasectl.toml: line 2: ");
+        assert!(said.contains(&place) && said.contains("a path must lie in the release"), "{recipe}\n{said}");
+        let before = tree.states();
+        let said = tree.ends(7, &["--config", &tree.host(recipe), "create", &source]).stderr;
+        assert!(said.contains("host.toml: line 2: "), "{recipe}\n{said}");
+        assert_eq!((tree.states(), tree.live().as_deref()), (before, Some("A")));
     }
 }
 
