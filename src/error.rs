@@ -101,6 +101,9 @@ impl From<PathError> for Error {
             std::io::ErrorKind::NotADirectory => {
                 "a directory must be there itself: no file, and no link to a directory"
             }
+            std::io::ErrorKind::InvalidInput if error.cause.raw_os_error().is_none() => {
+                "take it away from there, and repeat"
+            }
             _ => "see `releasectl doctor`",
         };
         Self::new(Kind::Failed, error.to_string()).hint(hint)
@@ -218,6 +221,7 @@ impl From<SourceError> for Error {
             SourceError::Mirror { .. } => {
                 Self::new(Kind::Failed, message).hint("repeat it, and what it needs is fetched anew")
             }
+            SourceError::OwnName(_) => Self::new(Kind::Failed, message).hint("take it out of the code"),
             SourceError::Submodule { .. } => {
                 Self::new(Kind::Failed, message).hint("correct .gitmodules, or set submodules = false in [source]")
             }

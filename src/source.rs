@@ -25,7 +25,8 @@ use crate::recipe::Link;
 use crate::release::{Origin, SourceKind};
 use crate::stage::Stages;
 use crate::tools::{ToolError, Tools};
-use crate::tree::{Inventory, Listing};
+use crate::tree::{Inventory, Listing, is_code};
+use std::ffi::OsStr;
 use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 
@@ -65,6 +66,9 @@ pub enum SourceError {
         /// What is wrong with it.
         why: String,
     },
+    /// The code brings a name of ours.
+    #[error("the code has {0:?} at its top, and that name is releasectl's own")]
+    OwnName(String),
     /// A release holds what no other host takes.
     #[error("{member:?} cannot be handed to another host: {why}")]
     Unfit {
@@ -216,6 +220,11 @@ pub fn bring(ready: &Ready, site: &Site<'_>) -> Result<Option<Listing>> {
         Ready::Tar(incoming) => tar::unpack(incoming, site)?,
     }
     Ok(None)
+}
+
+/// Refuses a name at the top of the code that is one of our records or a pin.
+pub fn refuse_own(name: &OsStr) -> Result<()> {
+    if is_code(name) { Ok(()) } else { Err(SourceError::OwnName(name.to_string_lossy().into_owned())) }
 }
 
 /// A repository with a work tree, a linked work tree (whose `.git` is a file), or a bare one.

@@ -8,7 +8,8 @@ pub use file::{Copier, Look, finish};
 
 use crate::directory::{Dir, Identity, PathError, Result, kind};
 use crate::walk::{Visit, walk_making};
-use nix::sys::stat::{FileStat, SFlag};
+use nix::sys::stat::{FileStat, Mode, SFlag, umask};
+use nix::unistd::geteuid;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::Path;
@@ -93,7 +94,7 @@ impl Copy<'_> {
             }
             SFlag::S_IFREG => return self.file(source, target, name).map(|()| false),
             _ => {
-                let cause = io::Error::other("it is neither a file, a directory nor a link");
+                let cause = io::Error::new(io::ErrorKind::InvalidInput, "it is neither a file, a directory nor a link");
                 return Err(PathError::new("copy", source.path().join(name), cause));
             }
         }
@@ -121,4 +122,15 @@ fn finish_dir(source: &Dir, target: &Dir) -> Result<()> {
     let stat = source.own_stat()?;
     target.set_mode(stat.st_mode & PERMISSIONS)?;
     target.set_mtime(".", stat.st_mtime, stat.st_mtime_nsec)
+}
+
+/// Permission bits that nothing gets, as `tar x` would have it: none for root, and the umask for others. It can only be
+/// read by setting it.
+pub fn masked() -> u32 {
+    if geteuid().is_root() {
+        return 0;
+    }
+    let mask = umask(Mode::from_bits_truncate(0o077));
+    umask(mask);
+    mask.bits()
 }

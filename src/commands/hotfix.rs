@@ -13,6 +13,8 @@ use crate::release::{Manifest, Origin, ReleaseId, SourceKind, StepStatus};
 use crate::source::{self, Commit, Ready, Site};
 use crate::steps::record;
 use crate::tree::{Build, Reservation, Tree};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -133,18 +135,21 @@ fn make(context: &Context, tree: &Tree, build: &mut Build, base: &Manifest, fix:
 
 /// Applies a patch whole or not at all. git must not take the release for a part of a repository around it.
 fn patch(context: &Context, release: &Path, text: &str, reverse: bool) -> Result<()> {
-    let program = context.tools.program("git").dir(release).limit(LIMIT);
     let above = release.parent().unwrap_or(release);
-    let program = program.env("GIT_CEILING_DIRECTORIES", above);
-    let program = program.args(["apply", "--whitespace=nowarn"]).args(reverse.then_some("--reverse")).args(["-"]);
-    let program = program.input_text(text).map_err(|cause| Error::new(Kind::Failed, cause.to_string()))?;
-    let mut said = Vec::new();
-    let applied = program.run(&mut |bytes| {
-        said.extend_from_slice(bytes);
-        Ok(())
-    });
-    applied
-        .map_err(|error| Error::from(error).hint("the patch does not fit the live release; nothing live has changed"))
+    let apply = |manner: &[&str]| {
+        let program = context.tools.program("git").dir(release).limit(LIMIT).env("GIT_CEILING_DIRECTORIES", above);
+        let program = program.args(["apply", "--whitespace=nowarn"]).args(manner).args(reverse.then_some("--reverse"));
+        let program = program.args(["-"]).input_text(text);
+        let program = program.map_err(|cause| Error::new(Kind::Failed, cause.to_string()))?;
+        let unfit = "the patch does not fit the live release; nothing live has changed";
+        program.capture().map_err(|error| Error::from(error).hint(unfit))
+    };
+    // Lines added, lines removed, and the path.
+    for line in apply(&["--numstat", "-z"])?.split(|byte| *byte == 0) {
+        let path = line.splitn(3, |byte| *byte == b'\t').nth(2).unwrap_or_default();
+        source::refuse_own(Path::new(OsStr::from_bytes(path)).iter().next().unwrap_or_default())?;
+    }
+    apply(&[]).map(drop)
 }
 
 /// A hotfix of what is not live any more would undo somebody else's work.

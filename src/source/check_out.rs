@@ -11,6 +11,7 @@ use super::{Result, Site, SourceError, attributes, tar};
 use crate::directory::Dir;
 use crate::recipe::Link;
 use crate::tools::ToolError;
+use crate::transfer::masked;
 use crate::tree::{Item, Listing};
 use std::ffi::OsString;
 use std::io::{self, Read};
@@ -111,7 +112,7 @@ impl CheckOut<'_> {
     fn write(&self, mirror: &Mirror<'_>, contents: &Contents, time: i64, spot: &Spot<'_>) -> Result<Listing> {
         let site = self.site;
         let tell = || site.stages.advance(self.done.fetch_add(1, Ordering::Relaxed) + 1);
-        let umask = tar::masked();
+        let umask = masked();
         let masked = if site.link == Link::Hardlink { umask | WRITE } else { umask };
         let looks = Looks { time, masked, masked_dirs: umask };
         let order = Order { contents, into: spot.into, prefix: spot.prefix, how: site.link, looks, tell: &tell };

@@ -1,7 +1,6 @@
 //! What a commit holds: its directories and the files in them, as `git ls-tree` tells.
 
-use super::{Result, SourceError};
-use crate::layout::STATE;
+use super::{Result, refuse_own};
 use crate::tree::{Blob, parse_blob};
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -62,9 +61,8 @@ impl Contents {
             let Some(above) = by_path.get(above).copied().filter(|_| path[0] != b'/' && is_plain(name, mode)) else {
                 return Ok(None);
             };
-            if above == 0 && name == STATE.as_bytes() {
-                let why = "that name is releasectl's own".to_owned();
-                return Err(SourceError::Member { member: STATE.to_owned(), why });
+            if above == 0 {
+                refuse_own(OsStr::from_bytes(name))?;
             }
             let kind = match mode {
                 0o040_000 | 0o160_000 => {
@@ -151,5 +149,6 @@ mod tests {
         }
         assert!(parsed(&["120000 blob #\t.gitmodules"]).unwrap().is_none());
         assert!(parsed(&["040000 tree #\t.releasectl"]).is_err());
+        assert!(parsed(&["100644 blob #\tKEEP_UNTIL__forever"]).is_err());
     }
 }

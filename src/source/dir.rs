@@ -1,6 +1,6 @@
 //! A directory as a source.
 
-use super::{Result, Site, SourceError};
+use super::{Result, Site, SourceError, refuse_own};
 use crate::directory::{Dir, Identity};
 use crate::layout::STATE;
 use crate::transfer::copy_tree;
@@ -22,6 +22,7 @@ pub(super) fn copy(path: &Path, site: &Site<'_>) -> Result<()> {
     let mut leave_out = vec![site.tree, site.release.identity()?];
     let from = open_dir(path, &leave_out)?;
     leave_out.extend(from.stat(STATE)?.as_ref().map(Identity::from));
+    from.names()?.iter().filter(|name| *name != STATE).try_for_each(|name| refuse_own(name))?;
     site.stages.begin("copy", None);
     let copied = copy_tree(&from, site.release, &leave_out, &|done| site.stages.advance(done));
     site.stages.end();

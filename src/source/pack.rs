@@ -5,14 +5,12 @@ use super::tar::leads_out;
 use super::{Result, SourceError};
 use crate::directory::{Dir, PathError};
 use crate::export::{Export, MEMBER};
-use crate::layout::STATE;
-use crate::pin::PREFIX;
 use crate::stage::Stages;
+use crate::tree::is_code;
 use serde::Serialize;
 use std::fs::Metadata;
 use std::io::{self, Read, Write};
 use std::mem::ManuallyDrop;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use tar::{Builder, EntryType, Header};
@@ -60,8 +58,7 @@ fn walk<'a>(release: &'a Dir, from: &Path) -> impl Iterator<Item = Result<(PathB
     let root = release.path();
     let walk = walkdir::WalkDir::new(from).min_depth(1).same_file_system(true).sort_by_file_name().into_iter();
     let ours = move |path: &Path| {
-        let first = path.strip_prefix(root).ok().and_then(|path| path.iter().next()).unwrap_or_default();
-        first == STATE || first.as_bytes().starts_with(PREFIX.as_bytes())
+        !is_code(path.strip_prefix(root).ok().and_then(|path| path.iter().next()).unwrap_or_default())
     };
     walk.filter_entry(move |entry| !ours(entry.path())).map(move |entry| {
         let fail = |error: walkdir::Error| {

@@ -2,14 +2,13 @@
 //! member that is not what a release may hold is refused by name, and so is everything after it.
 
 use super::incoming::Incoming;
-use super::{Result, Site, SourceError};
+use super::{Result, Site, SourceError, refuse_own};
 use crate::directory::{Dir, PathError, kind};
 use crate::export::MEMBER;
-use crate::layout::STATE;
-use crate::pin::PREFIX;
-use crate::transfer::{Look, finish};
+use crate::transfer::{Look, finish, masked};
+use crate::tree::is_code;
 use nix::errno::Errno;
-use nix::sys::stat::{Mode, SFlag};
+use nix::sys::stat::SFlag;
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs::File;
@@ -189,11 +188,13 @@ impl<'a> Unpacking<'a> {
     /// Our own names are ours, and no two names of a stranger's may be the same to anyone.
     fn check_name(&mut self, name: &Path, path: &Path) -> Result<()> {
         let first = path.iter().next().unwrap_or_default();
-        let strange = first == MEMBER || first.as_bytes().starts_with(PREFIX.as_bytes());
-        if first == STATE || (self.maker == Maker::Stranger && strange) {
+        if self.maker == Maker::Git {
+            return refuse_own(first);
+        }
+        if first == MEMBER || !is_code(first) {
             return Err(refuse(name, "that name is releasectl's own"));
         }
-        if self.maker == Maker::Stranger && !self.seen.insert(path.as_os_str().as_bytes().to_ascii_lowercase()) {
+        if !self.seen.insert(path.as_os_str().as_bytes().to_ascii_lowercase()) {
             return Err(refuse(name, "the same name, but for upper and lower case at most, came before"));
         }
         Ok(())
@@ -344,15 +345,4 @@ pub(super) fn taken(name: &Path, error: PathError) -> SourceError {
     } else {
         error.into()
     }
-}
-
-/// Permission bits that nothing gets, as `tar x` would have it: none for root, and the umask for others. It can only be
-/// read by setting it.
-pub(super) fn masked() -> u32 {
-    if crate::identity::is_root() {
-        return 0;
-    }
-    let mask = nix::sys::stat::umask(Mode::from_bits_truncate(0o077));
-    nix::sys::stat::umask(mask);
-    mask.bits()
 }

@@ -11,7 +11,7 @@ use crate::pin::Pin;
 use crate::release::{Manifest, Origin, ReleaseId, StepRecord};
 use crate::removal;
 use crate::sealed::seal;
-use crate::transfer::copy_tree;
+use crate::transfer::{copy_tree, masked};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::path::Path;
@@ -90,6 +90,8 @@ impl LockedTree<'_> {
     fn occupy(&self, manifest: &Manifest, pin: Option<Pin>, begun: u64, started: Instant) -> Result<Build> {
         let releases = self.tree.releases();
         let dir = releases.make_dir(manifest.id.as_str(), 0o755)?;
+        // As what will be in it.
+        dir.set_mode(0o755 & !masked())?;
         let lease = take_lease(&dir)?;
         let state = dir.make_dir(STATE, 0o700)?;
         if let Some(name) = pin.and_then(Pin::name) {

@@ -1,9 +1,11 @@
 //! `create`: ids, what is left behind, and going on with what was not finished. Where code comes from has modules of its own.
 
-use crate::sandbox::{Answer, Sandbox, Started, picture};
+use crate::sandbox::{Answer, PROGRAM, Sandbox, Started, picture};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::process::Command;
 
 /// The code of a release: everything in it but our own records.
 fn code(tree: &Sandbox, id: &str) -> BTreeMap<PathBuf, String> {
@@ -118,6 +120,31 @@ fn the_answer_of_a_create_is_the_path_of_its_release() {
     assert_eq!(answer.stdout, format!("{}\n", tree.release("A").display()));
     assert!(tree.json(&["show", "A"])["release"]["keep_until"].as_str().unwrap().ends_with('Z'));
     assert_eq!(tree.live(), None, "a release is private until it is activated");
+}
+
+#[test]
+fn a_release_may_be_entered_by_whoever_may_enter_its_directories() {
+    let tree = Sandbox::laid_out();
+    let repository = tree.repository("code.git");
+    fs::create_dir(repository.join("app")).unwrap();
+    fs::write(repository.join("app/main.py"), "").unwrap();
+    tree.commit(&repository, "a directory");
+    let mut create = tree.clean("sh");
+    create.args(["-c", "umask 077; exec \"$@\"", "sh", PROGRAM, "--root"]).arg(tree.root());
+    create.args(["create", repository.to_str().unwrap(), "--id", "A"]);
+    assert!(create.status().unwrap().success());
+    let by_others = |path: PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o055;
+    assert_eq!(by_others(tree.release("A")), by_others(tree.release("A").join("app")));
+}
+
+#[test]
+fn a_directory_with_what_no_release_may_hold_is_refused_with_its_path() {
+    let tree = Sandbox::laid_out();
+    let source = tree.source("one");
+    let fifo = source.join("app/pipe");
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let said = tree.ends(1, &["create", source.to_str().unwrap()]).stderr;
+    assert!(said.contains(fifo.to_str().unwrap()) && said.contains("hint: take it away"), "{said}");
 }
 
 #[test]

@@ -112,6 +112,46 @@ fn a_pin_that_makes_no_sense_changes_nothing() {
 }
 
 #[test]
+fn p08_no_code_brings_a_pin_or_a_record_of_ours_wherever_it_comes_from() {
+    let tree = Sandbox::with_live(&["A"]);
+    let refuses = |arguments: &[&str], name: &str| {
+        let said = tree.ends(1, arguments).stderr;
+        assert!(said.contains(&format!("the code has {name:?} at its top")) && said.contains("hint: "), "{said}");
+    };
+    let repository = tree.repository("code.git");
+    fs::write(repository.join("KEEP_UNTIL__forever"), "").unwrap();
+    tree.commit(&repository, "a pin");
+    let source = repository.to_str().unwrap();
+    refuses(&["create", source], "KEEP_UNTIL__forever");
+    refuses(&["create", source, "--as", "dir"], "KEEP_UNTIL__forever");
+    // Where git changes what it checks out, it comes another way.
+    fs::write(repository.join(".gitattributes"), "version export-subst\n").unwrap();
+    tree.commit(&repository, "attributes");
+    refuses(&["create", source], "KEEP_UNTIL__forever");
+    fs::remove_file(repository.join("KEEP_UNTIL__forever")).unwrap();
+    fs::create_dir(repository.join(".releasectl")).unwrap();
+    fs::write(repository.join(".releasectl/release.json"), "{}").unwrap();
+    tree.commit(&repository, "a record");
+    refuses(&["create", source], ".releasectl");
+    for name in ["KEEP_UNTIL__2099-01-01_00.00", ".releasectl"] {
+        let patch = tree.beside("pin.patch");
+        let path = if name == ".releasectl" { ".releasectl/x" } else { name };
+        fs::write(&patch, format!("--- /dev/null\n+++ b/{path}\n@@ -0,0 +1 @@\n+x\n")).unwrap();
+        refuses(&["hotfix", "--patch", patch.to_str().unwrap()], name);
+    }
+    let document = tree.json(&["list"]);
+    let kept = document["releases"].as_array().unwrap().iter().map(|release| &release["keep_until"]);
+    assert!(kept.into_iter().all(Value::is_null), "{document}");
+    // Deeper it is a name like any other.
+    fs::remove_dir_all(repository.join(".releasectl")).unwrap();
+    fs::create_dir(repository.join("app")).unwrap();
+    fs::write(repository.join("app/KEEP_UNTIL__forever"), "").unwrap();
+    tree.commit(&repository, "deeper");
+    tree.done(&["create", source, "--id", "B"]);
+    tree.done(&["create", source, "--as", "dir", "--id", "C"]);
+}
+
+#[test]
 fn a_release_that_is_not_ours_is_not_pinned_by_us() {
     let tree = Sandbox::laid_out();
     fs::create_dir(tree.release("theirs")).unwrap();
