@@ -142,16 +142,21 @@ impl<'a> Asked<'a> {
         Ok(bytes)
     }
 
-    /// Takes in every file of a located directory of wheels: its name and its content, since a wheel that was built
-    /// again may have kept its name.
+    /// Takes in every file of a located directory of wheels, be it a link: its name and its content, since a wheel that
+    /// was built again may have kept its name.
     pub(super) fn wheels(&mut self, path: &Path) -> Result<()> {
         let dir = self.release.open_below(path)?;
         let mut names = dir.names()?;
         names.sort();
         for name in names {
             let Some(stat) = dir.stat(&name)? else { continue };
-            if kind(&stat) == SFlag::S_IFREG {
-                self.content(&dir, Path::new(&name))?;
+            match kind(&stat) {
+                SFlag::S_IFREG => self.content(&dir, Path::new(&name))?,
+                SFlag::S_IFLNK => {
+                    self.piece("link", Path::new(&name), b"");
+                    self.local(&path.join(&name), false, path)?;
+                }
+                _ => {}
             }
         }
         Ok(())
@@ -184,7 +189,10 @@ impl<'a> Asked<'a> {
                 self.bind(says("which is outside the release"));
                 return Ok(());
             }
-            Place::Absent => return Ok(()),
+            Place::Absent => {
+                self.bind(says("which is not found in it"));
+                return Ok(());
+            }
         };
         if !is_dir(self.release, &path)? {
             let (above, name) = (path.parent().unwrap_or(Path::new("")), path.file_name().unwrap_or_default());

@@ -200,9 +200,10 @@ fn option<'t>(line: &'t str, short: &str, long: &str) -> Option<&'t str> {
 
 /// The path a requirement names, if it is one and not a name or a URL.
 fn path_in(requirement: &str) -> Option<&str> {
-    let (target, direct) = match requirement.split_once(" @ ") {
-        Some((_, target)) => (target.trim_start(), true),
-        None => (requirement, false),
+    let named = |c: char| c.is_ascii_alphanumeric() || "._-[], \t".contains(c);
+    let (target, direct) = match requirement.split_once('@') {
+        Some((name, target)) if name.chars().all(named) => (target.trim_start(), true),
+        _ => (requirement, false),
     };
     let target = target.split([' ', '\t', ';']).next().unwrap_or(target);
     let target = target.split_once('[').map_or(target, |(path, _)| path);
@@ -220,7 +221,8 @@ fn path_in(requirement: &str) -> Option<&str> {
 fn logical_lines(text: &str) -> Vec<String> {
     let mut lines = Vec::new();
     let mut joined = String::new();
-    for line in text.lines() {
+    // Editors of another system begin a file with a mark, which no installer minds.
+    for line in text.trim_start_matches('\u{feff}').lines() {
         let bare = uncommented(line);
         match bare.strip_suffix('\\') {
             Some(open) => joined.push_str(open),
@@ -252,6 +254,7 @@ mod tests {
         assert_eq!(lines[0].split_whitespace().collect::<Vec<_>>().len(), 3);
         assert_eq!(lines[1], "-r base.txt");
         assert_eq!(lines[2], "x @ https://e/x#egg=x");
+        assert_eq!(logical_lines("\u{feff}-r base.txt\r\n"), ["-r base.txt"]);
     }
 
     #[test]
@@ -274,10 +277,17 @@ mod tests {
         assert_eq!(Line::of("-e ."), local(".", true));
         assert_eq!(Line::of("--editable=./lib[dev]"), local("./lib", true));
         assert_eq!(Line::of("./vendor/x ; python_version > '3'"), local("./vendor/x", false));
-        assert_eq!(Line::of("x @ file:///srv/x.whl"), local("/srv/x.whl", false));
+        for spelled in ["x @ file:///srv/x.whl", "x@file:///srv/x.whl", "x[a, b]@ file:///srv/x.whl"] {
+            assert_eq!(Line::of(spelled), local("/srv/x.whl", false), "{spelled}");
+        }
         assert_eq!(Line::of("x-1.0-py3-none-any.whl"), local("x-1.0-py3-none-any.whl", false));
-        for other in ["Django>=4", "celery[redis]==5", "-e git+https://git.example/x.git#egg=x", "x @ https://e/x.whl"]
-        {
+        for other in [
+            "Django>=4",
+            "celery[redis]==5",
+            "-e git+https://git.example/x.git#egg=x",
+            "git+ssh://git@git.example/x.git",
+            "x @ https://e/x.whl",
+        ] {
             assert_eq!(Line::of(other), Line::Other, "{other}");
         }
     }

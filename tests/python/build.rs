@@ -179,6 +179,39 @@ fn the_digest_covers_what_is_included_and_the_wheels() {
 }
 
 #[test]
+fn the_digest_covers_wheels_however_they_are_reached_or_serves_one_release() {
+    let sandbox = Sandbox::new(With::Pip);
+    let table = sandbox.offline_code("one", "greeting\n");
+    let plan = || python::plan(&Dir::open(&sandbox.release("one")).unwrap(), &table).unwrap().unwrap();
+    sandbox.file("one", "kept/one.whl", b"1");
+    let link = sandbox.release("one").join("wheelhouse/linked-1-py3-none-any.whl");
+    let mut digests = vec![plan().digest];
+    symlink("../kept/one.whl", &link).unwrap();
+    digests.push(plan().digest);
+    for direct in ["greeting\n", "linked@./kept/one.whl\n"] {
+        sandbox.code("one", &[("requirements.txt", direct)]);
+        for content in [b"2", b"3"] {
+            sandbox.file("one", "kept/one.whl", content);
+            digests.push(plan().digest);
+            assert_eq!(plan().bound, None, "{direct}");
+        }
+        let _ = fs::remove_file(&link);
+    }
+    let count = digests.len();
+    digests.sort();
+    digests.dedup();
+    assert_eq!(digests.len(), count);
+    // What the installer finds and we do not.
+    for elsewhere in ["linked @ file://${PROJECT_ROOT}/kept/one.whl\n", "linked@file:///srv/one.whl\n"] {
+        sandbox.code("one", &[("requirements.txt", elsewhere)]);
+        assert!(plan().bound.is_some(), "{elsewhere}");
+    }
+    sandbox.code("one", &[("requirements.txt", "greeting\n")]);
+    symlink("/srv/one.whl", &link).unwrap();
+    assert!(plan().bound.is_some());
+}
+
+#[test]
 fn links_are_followed_inside_the_release_only() {
     let sandbox = Sandbox::new(With::Pip);
     sandbox.code("one", &[("requirements/all.txt", "greeting\n")]);
