@@ -218,10 +218,10 @@ impl From<SourceError> for Error {
             SourceError::Member { .. } | SourceError::NoTar { .. } => {
                 Self::new(Kind::Failed, message).hint("nothing outside the release was written")
             }
+            SourceError::OwnName(_) => Self::new(Kind::Failed, message).hint("take it out of the code"),
             SourceError::Mirror { .. } => {
                 Self::new(Kind::Failed, message).hint("repeat it, and what it needs is fetched anew")
             }
-            SourceError::OwnName(_) => Self::new(Kind::Failed, message).hint("take it out of the code"),
             SourceError::Submodule { .. } => {
                 Self::new(Kind::Failed, message).hint("correct .gitmodules, or set submodules = false in [source]")
             }
@@ -264,6 +264,9 @@ impl From<PythonError> for Error {
     fn from(error: PythonError) -> Self {
         let message = error.to_string();
         match error {
+            PythonError::Path(error) if error.is_no_file() => {
+                Self::new(Kind::Failed, message).hint("requirements and wheels are files of the code: see [python]")
+            }
             PythonError::Path(error) => error.into(),
             PythonError::Tool(error) => error.into(),
             other => Self { hint: other.hint(), ..Self::new(Kind::Failed, message) },

@@ -170,7 +170,11 @@ fn clear(order: &Order<'_>, recorded: Option<&Record>) -> Result<()> {
 /// Removes the environment's directory, whatever it holds.
 fn remove(order: &Order<'_>) -> Result<()> {
     let (above, name) = split(&order.plan.directory)?;
-    let parent = order.release.open_below(above)?;
+    let parent = match order.release.open_below(above) {
+        // Nothing was made yet, nor what it is to lie in.
+        Err(error) if error.cause.kind() == io::ErrorKind::NotFound => return Ok(()),
+        opened => opened?,
+    };
     if parent.stat(name)?.is_none() {
         return Ok(());
     }

@@ -99,6 +99,22 @@ fn other_requirements_are_built_afresh() {
 }
 
 #[test]
+fn an_environment_in_a_directory_that_only_it_has_is_built_afresh_and_linked_like_any_other() {
+    let sandbox = Sandbox::new(With::Pip);
+    let at = |directory: &str, id: &str, requirements: &str| {
+        let table = sandbox.offline_code(id, requirements);
+        PythonTable { directory: Some(directory.into()), ..table }
+    };
+    sandbox.build(OLD, &at("envs/of one/env", OLD, "hello==1.0\n"), &[]);
+    let built = sandbox.build(NEW, &at("envs/of one/env", NEW, "hello==2.0\n"), &[OLD]);
+    assert_eq!(built.made, Made::Built);
+    let linked = sandbox.build("third", &at("envs/of one/env", "third", "hello==2.0\n"), &[NEW]);
+    assert_eq!(linked.made, Made::Linked);
+    let built = sandbox.build("fourth", &at("envs/two", "fourth", "hello==2.0\n"), &["third"]);
+    assert_eq!(built.made, Made::Built);
+}
+
+#[test]
 fn another_interpreter_means_afresh() {
     let (mut sandbox, table) = same_twice(With::Uv);
     let own = sandbox.outside().join("python/bin");
