@@ -323,8 +323,9 @@ impl Program {
             let more = if short.len() < command.len() { " …" } else { "" };
             return format!("`{short}{more}`");
         }
-        // An option's value, as in `-c key=value`, is no verb.
-        let is_verb = |word: &&Cow<'_, str>| word.starts_with(|c: char| c.is_alphabetic()) && !word.contains('=');
+        // An option's value, as in `-c key=value`, is no verb, and a script of several lines is none.
+        let is_verb =
+            |word: &&Cow<'_, str>| word.starts_with(|c: char| c.is_alphabetic()) && !word.contains(['=', '\n']);
         words.iter().find(is_verb).map_or(name.clone(), |verb| format!("{name} {verb}"))
     }
 

@@ -161,5 +161,6 @@ mod tests {
     fn an_environment_without_an_interpreter_is_dead() {
         let error = look_around(&tools(), Path::new("/nonexistent")).unwrap_err();
         assert!(matches!(error, PythonError::Dead { .. }), "{error}");
+        assert_eq!(error.to_string().lines().count(), 1, "what it was to run is not quoted: {error}");
     }
 }
