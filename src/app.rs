@@ -282,7 +282,7 @@ fn pin(days: Option<u64>, until: Option<&str>, clock: Clock) -> Result<Pin> {
     match (days, until) {
         (Some(days), _) => Ok(Pin::for_days(days, clock.now())?),
         (None, Some(text)) => {
-            let moment = Timestamp::parse(text).map(Pin::Until);
+            let moment = Timestamp::parse(text).and_then(Pin::until);
             let wrong = || Error::new(error::Kind::Usage, format!("{text:?} is not a time"));
             moment.ok_or_else(|| wrong().hint("write 2026-12-02, 2026-12-02_23.40 or 2026-12-02T23:40:00Z"))
         }

@@ -28,11 +28,16 @@ pub enum Pin {
 }
 
 impl Pin {
-    /// A pin for this many days from `now`, up to the end of that minute: names of pins have no seconds.
+    /// A pin for this many days from `now`, up to the end of that minute.
     pub fn for_days(days: u64, now: Timestamp) -> Result<Self, PastTheCalendar> {
-        let span = days.checked_mul(DAY).and_then(|seconds| seconds.checked_add(59)).map(Duration::from_secs);
-        let until = span.and_then(|span| now.plus(span)).filter(|until| until.minute().len() == 16);
-        until.map(Self::Until).ok_or(PastTheCalendar(days))
+        let span = days.checked_mul(DAY).map(Duration::from_secs);
+        span.and_then(|span| now.plus(span)).and_then(Self::until).ok_or(PastTheCalendar(days))
+    }
+
+    /// A pin until `moment`, up to the end of its minute: names of pins have no seconds. `None` past the calendar.
+    pub fn until(moment: Timestamp) -> Option<Self> {
+        let minute = moment.plus(Duration::from_secs(59))?.minute();
+        Timestamp::parse(&minute).filter(|_| minute.len() == 16).map(Self::Until)
     }
 
     /// What the file name `name` says; `None` if it is no pin. Names that are not UTF-8 are given lossily.
@@ -96,5 +101,18 @@ mod tests {
         assert_eq!(late.name().as_deref(), Some("KEEP_UNTIL__2027-01-01_00.00"));
         let end = Timestamp::parse("2026-12-02_23.40").unwrap();
         assert!(!early.holds(end) && late.holds(end) && Pin::Unreadable.holds(end));
+    }
+
+    #[test]
+    fn a_pin_ends_when_its_name_says_and_never_before_it_was_asked_to() {
+        for (asked, ends) in
+            [("2026-12-02T23:40:00Z", "2026-12-02_23.40"), ("2026-12-02T23:40:01Z", "2026-12-02_23.41")]
+        {
+            let asked = Timestamp::parse(asked).unwrap();
+            let pin = Pin::until(asked).unwrap();
+            assert_eq!(pin, Pin::Until(Timestamp::parse(ends).unwrap()));
+            assert_eq!(Pin::of_name(&pin.name().unwrap()), Some(pin));
+            assert_eq!(Pin::for_days(0, asked), Ok(pin));
+        }
     }
 }
