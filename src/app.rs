@@ -336,8 +336,10 @@ fn owner(config: &Config, root: &Path, from_root: bool, tools: &Tools) -> Result
 
 /// A root as an absolute path without links; what is not there yet is taken word for word.
 fn whole(root: &Path) -> Result<PathBuf> {
-    let wrong =
-        |why: String| Error::new(error::Kind::Usage, format!("{} cannot be a tree's root: {why}", root.display()));
+    let wrong = |why: String| {
+        let message = format!("{} cannot be a tree's root: {why}", root.display());
+        Error::new(error::Kind::Usage, message).hint("name a directory of the tree's own, such as /srv/app")
+    };
     if root.as_os_str().is_empty() {
         return Err(wrong("it is empty".to_owned()));
     }

@@ -53,7 +53,8 @@ pub fn admit(forced: &[OsString], asked: Option<&OsStr>, connection: Option<&str
 fn judge(forced: &[OsString], asked: Option<&OsStr>, connection: Option<&str>) -> Result<Admitted, String> {
     let own = parse(forced)?;
     let Command::Gate { allow, key } = &own.command else { return Err("this is not a gate's command line".to_owned()) };
-    let asked = asked.ok_or("this key runs no shell; name a command")?;
+    let nothing = "this key runs no shell; name a command";
+    let asked = asked.ok_or(nothing)?;
     let asked = asked.to_str().ok_or("the command is not UTF-8")?;
     if asked.len() > LONGEST_LINE {
         return Err(format!("the command is longer than {LONGEST_LINE} bytes"));
@@ -61,6 +62,9 @@ fn judge(forced: &[OsString], asked: Option<&OsStr>, connection: Option<&str>) -
     let mut words = words::split(asked)?;
     if words.first().is_some_and(|word| Path::new(word).file_name() == Some("releasectl".as_ref())) {
         words.remove(0);
+    }
+    if words.is_empty() {
+        return Err(nothing.to_owned());
     }
     let words: Vec<OsString> = std::iter::once("releasectl".into()).chain(words.into_iter().map(Into::into)).collect();
     let mut cli = parse(&words)?;

@@ -75,12 +75,13 @@ pub fn run(
     Ok(record(&step.name, StepStatus::Done, started))
 }
 
-/// Whether `only_if` succeeds. That it fails is an answer; that it cannot be run, or hangs, is not.
+/// Whether `only_if` succeeds. That it fails is an answer; that it cannot be run, hangs or is killed is not: by 126 and
+/// above a shell says so.
 fn is_called_for(step: &Step, place: &Workplace, sink: &mut Sink<'_>) -> Result<bool, ToolError> {
     let Some(condition) = &step.only_if else { return Ok(true) };
     match place.shell::<&str>(condition, []).limit(limit(step)).run(sink) {
         Ok(()) => Ok(true),
-        Err(ToolError::Failed { .. }) => Ok(false),
+        Err(ToolError::Failed { status, .. }) if status.code().is_some_and(|code| code < 126) => Ok(false),
         Err(error) => Err(error),
     }
 }

@@ -73,7 +73,9 @@ pub(super) fn run(context: &Context, tree: &Tree, turn: Turn, news: News<'_>) ->
         context.stages.output(bytes);
         Ok(())
     });
-    told.map_err(|error| failed(error.to_string()))
+    told.map_err(|error| {
+        failed(error.to_string()).hint("what it printed is above; correct the command or what it checks")
+    })
 }
 
 /// The longest one of these hooks may run.

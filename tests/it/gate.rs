@@ -222,6 +222,15 @@ fn of_two_hundred_hostile_lines_none_runs_anything() {
 }
 
 #[test]
+fn a_key_asked_for_nothing_says_that_it_wants_a_command() {
+    let tree = guarded();
+    for asked in ["", " ", "releasectl", "/usr/bin/releasectl  "] {
+        let answer = Answer::from(gate(&tree, ALLOWED, OsStr::new(asked)).output().unwrap()).stderr;
+        assert!(answer.contains("name a command"), "{asked:?}: {answer}");
+    }
+}
+
+#[test]
 fn hostile_lines_are_refused_through_sshd_too() {
     let tree = guarded();
     let Some(host) = Host::start(&tree, &restriction(&tree)) else { return };

@@ -102,6 +102,19 @@ fn a_step_that_prints_a_gigabyte_fills_neither_the_log_nor_the_memory_and_its_en
 }
 
 #[test]
+fn a_condition_that_gave_no_answer_fails_its_step() {
+    for condition in ["no-such-program", "kill -9 $$", "sh -c 'kill -9 $$'; exit $?", "/etc/passwd"] {
+        let tree = Sandbox::with_live(&["A"]);
+        let answer = deploy_with(&tree, 1, "touch ran", &format!("only_if = \"{condition}\""));
+        assert!(answer.contains("step unruly: "), "{condition}: {answer}");
+        assert_eq!(tree.live().as_deref(), Some("A"), "{condition}");
+    }
+    let tree = Sandbox::with_live(&["A"]);
+    deploy_with(&tree, 0, "touch ran", "only_if = \"exit 125\"");
+    assert!(!tree.at("current/ran").exists());
+}
+
+#[test]
 fn a_step_that_reads_its_input_finds_nothing_there() {
     let tree = Sandbox::with_live(&["A"]);
     deploy_with(&tree, 0, "cat >input\ntest ! -t 0\n", "");
@@ -197,6 +210,7 @@ fn a_first_hook_that_fails_stops_the_deploy_before_anything_and_the_others_stop_
     let host = tree.host("[hooks]\non_start = 'echo not today; exit 4'\n");
     let answer = tree.ends(1, &["--config", &host, "deploy", source.to_str().unwrap()]);
     assert!(answer.stderr.contains("hook on_start") && answer.stderr.contains("not today"), "{}", answer.stderr);
+    assert!(answer.stderr.contains("hint: what it printed"), "{}", answer.stderr);
     assert_eq!((tree.states(), tree.live()), before);
     let host = tree.host("[hooks]\non_success = 'exit 4'\non_failure = 'exit 5'\non_rollback = 'kill -9 $$'\n");
     let answer = tree.ends(0, &["--config", &host, "deploy", source.to_str().unwrap()]);
