@@ -109,6 +109,18 @@ impl Reason {
     }
 }
 
+/// These reasons in words, and which processes are meant.
+pub fn in_words(reasons: &[Reason], pids: &[u32]) -> String {
+    let word = |reason: &Reason| match (reason, pids) {
+        (Reason::InUse, [_, ..]) => {
+            let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
+            format!("in_use by process {}", pids.join(" and "))
+        }
+        _ => reason.name().to_owned(),
+    };
+    reasons.iter().map(word).collect::<Vec<_>>().join(", ")
+}
+
 /// What is to become of one entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::identity::as_root;
 use crate::operation::Operation;
 use crate::release::{ReleaseId, State};
-use crate::retention::{Facts, Reason, Verdict, protections};
+use crate::retention::{Facts, Reason, Verdict, in_words, protections};
 use crate::usage;
 
 /// Removes all of `targets`, or none of them if one is protected.
@@ -29,11 +29,8 @@ pub fn run(context: &Context, targets: &[Target]) -> Result<Outcome> {
         let fact = fact.ok_or_else(|| crate::tree::TreeError::NoRelease(id.to_string()))?;
         let held = protections(fact, now);
         if !held.is_empty() {
-            let mut reasons = held.iter().map(|reason| reason.name()).collect::<Vec<_>>().join(", ");
-            let pids: Vec<String> = used.of(id).iter().map(|process| process.pid.to_string()).collect();
-            if !pids.is_empty() {
-                reasons += &format!(" by process {}", pids.join(", "));
-            }
+            let pids: Vec<u32> = used.of(id).iter().map(|process| process.pid).collect();
+            let reasons = in_words(&held, &pids);
             let hint = "nothing was removed; `releasectl show` tells more, `unpin` takes a pin away";
             return Err(Error::refused(format!("release {id} is protected: {reasons}")).hint(hint));
         }

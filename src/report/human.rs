@@ -15,6 +15,7 @@ use crate::commands::{Outcome, deploy::Deployed, init::Initialised, programs::Op
 use crate::error::Error;
 use crate::pin::Pin;
 use crate::release::{ReleaseId, State};
+use crate::retention::in_words;
 use std::fmt::Write;
 
 /// Colours, or none.
@@ -153,10 +154,7 @@ fn deploy(out: &mut String, deployed: &Deployed, paint: Paint) -> std::fmt::Resu
 fn clean(out: &mut String, cleaned: &Cleaned) -> std::fmt::Result {
     let would = if cleaned.dry_run { "would be removed" } else { "removed" };
     let line = |out: &mut String, judged: &Judged, what: &str| {
-        let reasons: Vec<&str> = judged.reasons.iter().map(|reason| reason.name()).collect();
-        let pids: Vec<String> = judged.pids.iter().map(u32::to_string).collect();
-        let by = if pids.is_empty() { String::new() } else { format!(" by process {}", pids.join(", ")) };
-        writeln!(out, "{:<24} {what:<16} {}{by}", judged.id, reasons.join(", "))
+        writeln!(out, "{:<24} {what:<16} {}", judged.id, in_words(&judged.reasons, &judged.pids))
     };
     for judged in &cleaned.kept {
         line(out, judged, "kept")?;

@@ -127,7 +127,10 @@ file.close(); os.chdir('/'); print('ready', flush=True); sys.stdin.read()";
     let cleaned = clean(&tree);
     for id in ["cwd", "open", "mapped", "named"] {
         assert_kept(&cleaned, id, "in_use");
-        assert!(tree.refused(&["remove", id]).contains("in_use"));
+        tree.done(&["pin", id, "--days", "1"]);
+        let said = tree.refused(&["remove", id]);
+        assert!(said.contains("in_use by process ") && !said.contains("pinned by"), "{said}");
+        tree.done(&["unpin", id]);
         assert_ne!(tree.json(&["show", id])["release"]["pids"], serde_json::json!([]), "{id}");
     }
     assert_eq!(gone(&cleaned), ["free"]);
