@@ -7,10 +7,13 @@ use crate::release::{StepRecord, StepStatus};
 use crate::tools::ToolError;
 use crate::workplace::Workplace;
 use std::io;
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 /// The longest one run of a step may take if the recipe says nothing.
 const LIMIT: Duration = Duration::from_secs(3600);
+/// What a shell says of a command that may not be run, is not there, or was killed by one of the signals there are.
+const UNANSWERED: RangeInclusive<i32> = 126..=192;
 
 /// What takes a step's output, both streams in order.
 pub type Sink<'a> = dyn FnMut(&[u8]) -> io::Result<()> + 'a;
@@ -75,13 +78,14 @@ pub fn run(
     Ok(record(&step.name, StepStatus::Done, started))
 }
 
-/// Whether `only_if` succeeds. That it fails is an answer; that it cannot be run, hangs or is killed is not: by 126 and
-/// above a shell says so.
+/// Whether `only_if` succeeds. That it fails is an answer; that it cannot be run, hangs or is killed is not.
 fn is_called_for(step: &Step, place: &Workplace, sink: &mut Sink<'_>) -> Result<bool, ToolError> {
     let Some(condition) = &step.only_if else { return Ok(true) };
     match place.shell::<&str>(condition, []).limit(limit(step)).run(sink) {
         Ok(()) => Ok(true),
-        Err(ToolError::Failed { status, .. }) if status.code().is_some_and(|code| code < 126) => Ok(false),
+        Err(ToolError::Failed { status, .. }) if status.code().is_some_and(|code| !UNANSWERED.contains(&code)) => {
+            Ok(false)
+        }
         Err(error) => Err(error),
     }
 }

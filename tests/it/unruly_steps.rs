@@ -109,9 +109,11 @@ fn a_condition_that_gave_no_answer_fails_its_step() {
         assert!(answer.contains("step unruly: "), "{condition}: {answer}");
         assert_eq!(tree.live().as_deref(), Some("A"), "{condition}");
     }
-    let tree = Sandbox::with_live(&["A"]);
-    deploy_with(&tree, 0, "touch ran", "only_if = \"exit 125\"");
-    assert!(!tree.at("current/ran").exists());
+    for status in [1, 125, 255] {
+        let tree = Sandbox::with_live(&["A"]);
+        deploy_with(&tree, 0, "touch ran", &format!("only_if = \"exit {status}\""));
+        assert!(!tree.at("current/ran").exists(), "{status}");
+    }
 }
 
 #[test]
