@@ -78,7 +78,8 @@ pub struct PythonTable {
     /// The environment's directory in the release; `python_env` if not given.
     #[serde(deserialize_with = "inside")]
     pub directory: Option<PathBuf>,
-    /// The interpreter's version, `3.11`.
+    /// The interpreter's version: `3`, `3.11` or `3.11.2`.
+    #[serde(deserialize_with = "version")]
     pub version: Option<String>,
     /// Requirements files, relative to the release; looked for if empty.
     #[serde(deserialize_with = "all_inside")]
@@ -321,6 +322,17 @@ fn inside<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<PathBuf>, 
 
 fn all_inside<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<PathBuf>, D::Error> {
     Ok(Vec::<Inside>::deserialize(from)?.into_iter().map(|Inside(path)| path).collect())
+}
+
+fn version<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    let version = Option::<String>::deserialize(from)?;
+    let number = |part: &str| (1..=3).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit());
+    match version {
+        Some(text) if text.split('.').count() > 3 || !text.split('.').all(number) => {
+            Err(serde::de::Error::custom(format!("{text:?} is not a Python version such as \"3.11\"")))
+        }
+        version => Ok(version),
+    }
 }
 
 /// A number of bytes as it is written in these files: `"500M"`, `"2G"`.

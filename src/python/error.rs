@@ -41,12 +41,6 @@ pub enum PythonError {
         /// The lock file.
         path: PathBuf,
     },
-    /// A configured version that is none.
-    #[error("{version:?} is not a Python version such as \"3.11\"")]
-    Version {
-        /// As configured.
-        version: String,
-    },
     /// No such interpreter on this host.
     #[error("Python{} is not installed", wanted.as_ref().map_or(String::new(), |v| format!(" {v}")))]
     NoInterpreter {
@@ -119,7 +113,7 @@ impl PythonError {
                  or install that Python again"
                     .to_owned()
             }
-            Self::Path(_) | Self::Tool(_) | Self::Malformed { .. } | Self::Version { .. } => return None,
+            Self::Path(_) | Self::Tool(_) | Self::Malformed { .. } => return None,
         };
         Some(text)
     }

@@ -28,6 +28,12 @@ const RECIPES: &[(&str, usize, &str)] = &[
     ("[[step]]\nname = 'python'\nrun = 'true'\n", 1, "\"python\" is the name of a step of releasectl's own"),
     ("[[step]]\nname = 'a'\nrun = 'true'\n[hooks\n", 4, ""),
     ("[task.x]\n", 1, "missing field `run`"),
+    ("[python]\nversion = '3.x'\n", 2, "\"3.x\" is not a Python version such as \"3.11\""),
+    ("[python]\nversion = '3;id'\n", 2, "is not a Python version"),
+    ("[python]\nversion = '../3'\n", 2, "is not a Python version"),
+    ("[python]\nversion = '3.11.2.1'\n", 2, "is not a Python version"),
+    ("[python]\nversion = '31111'\n", 2, "is not a Python version"),
+    ("[python]\nversion = ''\n", 2, "is not a Python version"),
 ];
 
 #[test]
