@@ -78,6 +78,8 @@ pub(super) fn build(context: &Context, tree: &Tree, wanted: &Create, cause: &str
         preflight(tree)?;
     }
     let source = source_of(context, wanted, resumed.as_ref())?;
+    refuse_lost_ref(&source, wanted.reference.as_deref())?;
+    let pin = wanted.keep_days.map(|days| Pin::for_days(days, context.actor.clock.now())).transpose()?;
     let (ready, origin) = prepare(context, tree, &source, resumed.as_ref())?;
     // A name that nobody gave may stand in the tar. It may be long in coming, so that is before the lock; a given name is
     // reserved at once.
@@ -87,11 +89,11 @@ pub(super) fn build(context: &Context, tree: &Tree, wanted: &Create, cause: &str
     };
     let mut locked = context.lock_briefly(tree)?;
     let build = match &resumed {
-        Some(manifest) => locked.resume(&manifest.id, Some(cause.to_owned())),
-        None => {
-            let pin = wanted.keep_days.map(|days| Pin::for_days(days, context.actor.clock.now())).transpose()?;
-            locked.reserve(Reservation { id, origin: origin.clone(), pin, cause: Some(cause.to_owned()) })
-        }
+        Some(manifest) => locked.resume(&manifest.id, Some(cause.to_owned())).and_then(|build| {
+            pin.map_or(Ok(false), |pin| locked.set_pin(build.id(), Some(pin)))?;
+            Ok(build)
+        }),
+        None => locked.reserve(Reservation { id, origin: origin.clone(), pin, cause: Some(cause.to_owned()) }),
     };
     context.tell(&mut locked);
     drop(locked);
@@ -170,6 +172,17 @@ fn source_of(context: &Context, wanted: &Create, resumed: Option<&Manifest>) -> 
     };
     let reference = wanted.reference.clone().or_else(|| table.r#ref.clone());
     Ok(Source::recognise(location, reference, Some(wanted.kind.unwrap_or(SourceKind::Git)))?)
+}
+
+/// Only a repository has refs: what was asked for by one is not built from something else.
+fn refuse_lost_ref(source: &Source, reference: Option<&str>) -> Result<()> {
+    match (source, reference) {
+        (Source::Git { .. }, _) | (_, None) => Ok(()),
+        (_, Some(reference)) => {
+            let message = format!("{} is no git repository and has no {reference}", source.origin().location);
+            Err(Error::refused(message).hint("name the repository, or leave out --ref"))
+        }
+    }
 }
 
 /// Fetches what can be fetched before a name is reserved: a wrong ref leaves nothing behind.

@@ -13,6 +13,7 @@ use crate::error::{Error, Kind, Result};
 use crate::journal::Tail;
 use crate::lock::{LockError, holder_of};
 use crate::operation::{Begin, Event, Operation, Record};
+use crate::pin::Pin;
 use crate::recipe::{Phase, Settings};
 use crate::release::{ReleaseId, State, StepRecord, StepStatus};
 use crate::steps::{self, record};
@@ -87,6 +88,9 @@ fn obtain(context: &Context, tree: &Tree, wanted: &Deploy) -> Result<Build> {
     }
     let mut locked = context.lock_briefly(tree)?;
     let mut build = locked.take_up(&id)?;
+    if let Some(days) = wanted.create.keep_days {
+        locked.set_pin(&id, Some(Pin::for_days(days, context.actor.clock.now())?))?;
+    }
     drop(locked);
     if !wanted.resume {
         let settings = context.config.with_recipe(build.dir())?;

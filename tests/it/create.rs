@@ -148,6 +148,18 @@ fn a_directory_with_what_no_release_may_hold_is_refused_with_its_path() {
 }
 
 #[test]
+fn a_ref_of_what_is_no_repository_is_refused_and_nothing_else_is_built() {
+    let tree = Sandbox::with_live(&["A"]);
+    let source = tree.source("one").display().to_string();
+    let before = tree.picture();
+    for arguments in [["create", &source], ["deploy", &source], ["create", "-"]] {
+        let said = tree.refused(&[&arguments[..], &["--ref", "v2"]].concat());
+        assert!(said.contains("has no v2"), "{said}");
+    }
+    assert_eq!(tree.picture(), before);
+}
+
+#[test]
 fn a_source_that_contains_the_tree_is_copied_without_it() {
     let tree = Sandbox::new();
     let source = tree.beside("");

@@ -112,6 +112,21 @@ fn a_pin_that_makes_no_sense_changes_nothing() {
 }
 
 #[test]
+fn p08_keep_days_counts_for_a_release_that_is_gone_on_with_or_deployed_later_too() {
+    let tree = Sandbox::with_live(&["A"]);
+    let step = "[[step]]\nname = 'x'\nphase = 'create'\nrun = 'test -e \"$RELEASECTL_ROOT/go\"'\n";
+    let source = tree.code("code", step, &[]);
+    tree.ends(1, &["create", &source, "--id", "B"]);
+    fs::write(tree.at("go"), "").unwrap();
+    tree.done(&["create", "--resume", "B", "--keep-days", "3"]);
+    tree.create("C");
+    tree.done(&["deploy", "--release", "C", "--keep-days", "3"]);
+    for id in ["B", "C"] {
+        assert_eq!(pins(&tree, id).len(), 1, "{id}");
+    }
+}
+
+#[test]
 fn p08_no_code_brings_a_pin_or_a_record_of_ours_wherever_it_comes_from() {
     let tree = Sandbox::with_live(&["A"]);
     let refuses = |arguments: &[&str], name: &str| {
