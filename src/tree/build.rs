@@ -90,8 +90,6 @@ impl LockedTree<'_> {
     fn occupy(&self, manifest: &Manifest, pin: Option<Pin>, begun: u64, started: Instant) -> Result<Build> {
         let releases = self.tree.releases();
         let dir = releases.make_dir(manifest.id.as_str(), 0o755)?;
-        // As what will be in it.
-        dir.set_mode(0o755 & !masked())?;
         let lease = take_lease(&dir)?;
         let state = dir.make_dir(STATE, 0o700)?;
         if let Some(name) = pin.and_then(Pin::name) {
@@ -99,6 +97,7 @@ impl LockedTree<'_> {
         }
         let log = state.create_file(BUILD_LOG, 0o600)?;
         write_manifest(&state, manifest)?;
+        open_like_its_content(&dir)?;
         dir.sync()?;
         releases.sync()?;
         Ok(Build {
@@ -125,6 +124,9 @@ impl LockedTree<'_> {
         }
         let dir = self.tree.open_release(id)?;
         let lease = take_lease(&dir)?;
+        if !manifest.has_done("source") {
+            open_like_its_content(&dir)?;
+        }
         let state = dir.open_dir(STATE)?;
         let log = open_log(&state)?;
         let begin = self.create_begin(id, cause);
@@ -272,6 +274,11 @@ fn open_log(state: &Dir) -> Result<File> {
     let end = std::io::Seek::seek(&mut &log, std::io::SeekFrom::End(0));
     end.map_err(|cause| PathError::new("open", state.path().join(BUILD_LOG), cause))?;
     Ok(log)
+}
+
+/// Gives a release's directory the mode that those in it have, whatever it was made with.
+fn open_like_its_content(dir: &Dir) -> Result<()> {
+    Ok(dir.set_mode(0o755 & !masked())?)
 }
 
 /// Whoever looks takes no lease, so one that cannot be had is really held.
