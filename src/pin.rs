@@ -28,13 +28,13 @@ pub enum Pin {
 }
 
 impl Pin {
-    /// A pin for this many days from `now`, up to the end of that minute.
+    /// A pin for this many days from `now`, up to the next whole minute.
     pub fn for_days(days: u64, now: Timestamp) -> Result<Self, PastTheCalendar> {
         let span = days.checked_mul(DAY).map(Duration::from_secs);
         span.and_then(|span| now.plus(span)).and_then(Self::until).ok_or(PastTheCalendar(days))
     }
 
-    /// A pin until `moment`, up to the end of its minute: names of pins have no seconds. `None` past the calendar.
+    /// A pin until `moment`, up to the next whole minute: names of pins have no seconds. `None` past the calendar.
     pub fn until(moment: Timestamp) -> Option<Self> {
         let minute = moment.plus(Duration::from_secs(59))?.minute();
         Timestamp::parse(&minute).filter(|_| minute.len() == 16).map(Self::Until)

@@ -276,7 +276,7 @@ fn open_log(state: &Dir) -> Result<File> {
     Ok(log)
 }
 
-/// Gives a release's directory the mode that those in it have, whatever it was made with.
+/// Lets whoever may enter the directories in a release enter the release itself, whatever umask it was made with.
 fn open_like_its_content(dir: &Dir) -> Result<()> {
     Ok(dir.set_mode(0o755 & !masked())?)
 }

@@ -282,7 +282,8 @@ fn p13_a_mirror_that_was_damaged_is_fetched_anew() {
     let away = bench.repository.with_extension("away");
     fs::rename(&bench.repository, &away).unwrap();
     let before = picture(&mirror.join("objects"));
-    bench.tree.command(&["create", bench.repository.to_str().unwrap(), "--as", "git"]).output().unwrap();
+    let said = bench.tree.ends(1, &["create", bench.repository.to_str().unwrap(), "--as", "git"]).stderr;
+    assert!(said.contains("git fetch"), "{said}");
     assert_eq!(picture(&mirror.join("objects")), before);
 }
 
