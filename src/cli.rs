@@ -76,7 +76,8 @@ pub enum Kind {
     Tar,
 }
 
-/// Where the code comes from
+// Where the code comes from.
+#[expect(missing_docs, reason = "clap takes a doc comment here for what the commands do")]
 #[derive(Args, Clone, Debug)]
 pub struct SourceArgs {
     /// A git URL or repository, a directory, a tar file, or - for a tar on standard input
@@ -335,7 +336,8 @@ pub enum Command {
     },
 }
 
-/// Programs of this environment
+// Programs of this environment.
+#[expect(missing_docs, reason = "clap takes a doc comment here for what the commands do")]
 #[derive(Args, Debug)]
 pub struct Names {
     /// These programs or groups; all if none is named
@@ -343,7 +345,8 @@ pub struct Names {
     pub names: Vec<String>,
 }
 
-/// What `supervisor` does
+// What `supervisor` does.
+#[expect(missing_docs, reason = "clap takes a doc comment here for what the command is")]
 #[derive(Clone, Debug, Subcommand)]
 pub enum SupervisorVerb {
     /// Render a release's files from its templates anew

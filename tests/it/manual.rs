@@ -1,6 +1,7 @@
 //! The manual says what the program says of itself: every verb and option, every exit status, every field of a document,
 //! every key of the configuration, and nothing that is not there.
 
+use crate::sandbox::PROGRAM;
 use clap::CommandFactory;
 use releasectl::cli::Cli;
 use releasectl::recipe::parse;
@@ -110,6 +111,21 @@ fn every_verb_and_option_is_in_the_manual_and_no_other() {
     let unknown: Vec<&String> =
         headings.iter().filter(|heading| !verbs.contains(*heading) && !heading.contains(' ')).collect();
     assert!(unknown.is_empty(), "sections of no verb: {unknown:?}");
+}
+
+#[test]
+fn the_help_of_a_command_says_what_the_list_of_commands_does() {
+    let help = |arguments: &[&str]| {
+        let output = Command::new(PROGRAM).args(arguments).arg("-h").output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let all = help(&[]);
+    let list = all.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    assert!(list.lines().count() > 25, "{all}");
+    for line in list.lines() {
+        let (verb, does) = line.trim().split_once(' ').unwrap();
+        assert_eq!(help(&[verb]).lines().next(), Some(does.trim()), "{verb}");
+    }
 }
 
 #[test]
