@@ -214,6 +214,7 @@ fn p16_started_as_root_with_a_user_no_file_of_roots_is_made_in_the_tree() {
     fs::set_permissions(&secret, Permissions::from_mode(0o700)).unwrap();
     let said = ends(&tree, 1, &file, &["create", secret.to_str().unwrap()]);
     assert!(said.contains("Permission denied"), "what the user may not read, root does not read for him: {said}");
+    assert!(said.contains("`namei -l`"), "that it must be run as the owner is not all that a root run is told: {said}");
 }
 
 #[test]
