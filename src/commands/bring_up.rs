@@ -283,7 +283,13 @@ impl Passage<'_> {
                 self.conclude(locked, seq, Outcome::Done, None);
                 activation
             }
-            Err(setback) => self.failed(locked, seq, from, setback, activation),
+            Err(mut setback) => {
+                // What was not touched runs from where it ran before, which need not be what is gone back to.
+                if standing.owed.since.is_some() {
+                    setback.pids.clear();
+                }
+                self.failed(locked, seq, from, setback, activation)
+            }
         };
         self.context.tell(locked);
         Ok(activation)

@@ -153,6 +153,28 @@ fn a_deploy_that_does_not_come_up_runs_no_finish_steps_and_is_on_record() {
     assert_eq!(last["outcome"], "failed");
 }
 
+#[test]
+fn going_back_brings_over_what_ran_from_elsewhere_before() {
+    for moved in ["rollback --no-restart", "by another hand"] {
+        let world = World::new();
+        let conf = script("one", "one.sh", "priority=1") + &sleeper("two", "priority=2");
+        world.build("A", &conf, &[("one.sh", WAITS)]);
+        world.build("B", &conf, &[("one.sh", WAITS)]);
+        world.build("C", &conf, &[("one.sh", DIES)]);
+        world.done("activate A");
+        world.done("activate B");
+        if moved == "by another hand" {
+            fs::remove_file(world.tree.at("current")).unwrap();
+            std::os::unix::fs::symlink("releases/A", world.tree.at("current")).unwrap();
+        } else {
+            world.done(moved);
+        }
+        let answer = world.ends(5, "activate C");
+        assert!(answer.stderr.contains("release A is live again, and came up"), "{}", answer.stderr);
+        world.is_well("A", &["one", "two"]);
+    }
+}
+
 /// What is left after `releasectl activate B` was killed when `moment` came.
 fn killed_at(world: &World, moment: impl Fn() -> bool) {
     let mut child = world.command("activate B").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
