@@ -39,6 +39,12 @@ impl Record {
         Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
     }
 
+    /// When the record was written last, in seconds and nanoseconds.
+    pub(super) fn written_at(release: &Dir) -> Result<Option<(i64, i64)>> {
+        let stat = release.open_dir(STATE)?.stat(FILE)?;
+        Ok(stat.map(|stat| (stat.st_mtime, stat.st_mtime_nsec)))
+    }
+
     /// Remembers that an environment is being made. Durable on return.
     pub(super) fn begin(release: &Dir, plan: &Plan) -> Result<()> {
         let environment = Environment {

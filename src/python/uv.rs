@@ -6,10 +6,13 @@
 //! through. A project is installed with its default groups except `dev`.
 
 use super::interpreter::Interpreter;
-use super::record::STATE;
-use super::{Kind, Order, PATIENCE, PythonError, Result, Sink, lockfile, pip};
+use super::record::{Record, STATE};
+use super::{Kind, Order, PATIENCE, PythonError, Result, Sink, lockfile, name_of, pip, say, seal};
+use crate::directory::{Dir, PathError, kind};
 use crate::removal;
 use crate::tools::{Program, ToolError};
+use crate::walk::{Visit, walk};
+use nix::sys::stat::SFlag;
 use std::ffi::OsString;
 use std::path::Path;
 
@@ -28,6 +31,7 @@ const TRUST: [&str; 4] = [
 /// Makes the environment and installs what `order` asks for. Nothing is compiled.
 pub(super) fn install(order: &Order<'_>, interpreter: &Interpreter, at: &Path, sink: &mut Sink<'_>) -> Result<()> {
     drop_own_cache(order)?;
+    distrust_cache(order, sink)?;
     packages(order, interpreter, at, sink)?;
     drop_own_cache(order)
 }
@@ -112,6 +116,35 @@ fn uv(order: &Order<'_>) -> Program {
         .env("UV_PYTHON_DOWNLOADS", "never")
         .env("UV_LINK_MODE", "hardlink")
         .env("UV_NO_PROGRESS", "1")
+}
+
+/// Empties the cache if a file that it shares with an earlier environment was written to: whoever edits one in place edits
+/// the cache's, and would find that again in every environment that is built from there.
+fn distrust_cache(order: &Order<'_>, sink: &mut Sink<'_>) -> Result<()> {
+    let written = order.previous.iter().find(|release| was_written(release).unwrap_or(false));
+    let Some(release) = written.filter(|_| order.plan.wheelhouse.is_none()) else { return Ok(()) };
+    say(sink, &format!("uv's cache is emptied: files that {} shares with it have been changed\n", name_of(release)))?;
+    Ok(uv(order).args(["cache", "clean", "--quiet"]).run(sink)?)
+}
+
+/// Whether a file of the release's environment that has other names too was written to after it was made.
+fn was_written(release: &Dir) -> Result<bool> {
+    let Some((record, made)) = Record::read(release)?.zip(Record::written_at(release)?) else { return Ok(false) };
+    let environment = release.open_below(&record.environment.directory)?;
+    let visited = walk(|path, above| -> Result<_, PathError> {
+        let dir = seal::open(&environment, path, above)?;
+        let (mut below, mut found) = (Vec::new(), false);
+        for name in dir.names()? {
+            let Some(stat) = dir.stat(&name)? else { continue };
+            match kind(&stat) {
+                SFlag::S_IFDIR => below.push(name),
+                SFlag::S_IFREG => found |= stat.st_nlink > 1 && (stat.st_mtime, stat.st_mtime_nsec) > made,
+                _ => {}
+            }
+        }
+        Ok(Visit { handle: dir, below, found })
+    })?;
+    Ok(visited.into_iter().any(|(_, found)| found))
 }
 
 /// Removes the cache of a build from a wheelhouse; an interrupted one may have left it.

@@ -312,3 +312,25 @@ fn a_version_that_is_not_here_is_refused_with_a_hint() {
         assert!(sandbox.build("one", &table, &[]).python.starts_with("3.11."));
     }
 }
+
+#[test]
+fn what_was_edited_in_place_does_not_come_back_out_of_uvs_cache() {
+    for version in ["1.0", "2.0"] {
+        let sandbox = Sandbox::new(With::Uv);
+        // Wheels that lie outside the release are kept in uv's cache, as those of an index are.
+        sandbox.offline_code("wheels", "");
+        let house = sandbox.release("wheels").join("wheelhouse");
+        for (id, version) in [("A", "1.0"), ("B", version)] {
+            let list = format!("--no-index\n--find-links {}\nhello=={version}\n", house.display());
+            sandbox.code(id, &[("requirements.txt", &list)]);
+        }
+        sandbox.build("A", &PythonTable::default(), &[]);
+        let greeting = |id: &str| sandbox.environment(id).join("lib/python3.11/site-packages/greeting.py");
+        let text = fs::read_to_string(greeting("A")).unwrap();
+        fs::write(greeting("A"), text.clone() + "print('what is it here?')\n").unwrap();
+        let (built, printed) = sandbox.try_build("B", &PythonTable::default(), &["A"]);
+        assert_eq!(built.unwrap().made, Made::Built);
+        assert!(printed.contains("uv's cache is emptied"), "{printed}");
+        assert_eq!(fs::read_to_string(greeting("B")).unwrap(), text);
+    }
+}
