@@ -21,6 +21,7 @@ on_both_versions!(
     what_we_stopped_ourselves_comes_up_again,
     a_worker_that_takes_long_to_stop_is_waited_for,
     drain_and_undrain_go_around_each_process,
+    what_was_drained_is_undrained_in_whatever_group_it_comes_up,
     a_failing_drain_hook_stops_nothing,
     p19_programs_of_other_environments_keep_their_pids,
     verbs_act_on_named_programs_only,
@@ -252,6 +253,22 @@ fn drain_and_undrain_go_around_each_process(version: Version) {
     let mut around = Witness { sandbox: &sandbox, seen: Vec::new(), fails: false };
     sandbox.apply_around(&release, &release, Restart::Rolling, &mut around).unwrap();
     assert_eq!(around.seen, ["drain web:web_0 2", "undrain web:web_0 2", "drain web:web_1 2", "undrain web:web_1 2"]);
+}
+
+fn what_was_drained_is_undrained_in_whatever_group_it_comes_up(version: Version) {
+    let sandbox = Sandbox::new(version);
+    let before = sandbox.deploy("production", "a", &(sleeper("web", "") + &sleeper("worker", TWO)));
+    sandbox.supervisor().stop(&before, &["worker:worker_0".to_owned()], &mut Plainly).unwrap();
+    let conf = sleeper("site", "") + &sleeper("worker", &TWO.replace("=2", "=1"));
+    let after = sandbox.make("production", "b", &conf);
+    sandbox.flip("production", "b");
+    let mut around = Witness { sandbox: &sandbox, seen: Vec::new(), fails: false };
+    let wanted = BTreeSet::from(["worker:worker_0".to_owned()]);
+    let restart = Restart::Rolling;
+    let change = Change { before: &before, after: &after, wanted, already: BTreeMap::new(), restart };
+    sandbox.supervisor().apply(&change, &mut around).unwrap();
+    let seen = ["drain web:web 2", "drain worker:worker_1 1", "undrain worker:worker_0 1", "undrain site:site 2"];
+    assert_eq!(around.seen, seen);
 }
 
 fn a_failing_drain_hook_stops_nothing(version: Version) {

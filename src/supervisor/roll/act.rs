@@ -58,6 +58,10 @@ impl<'a> Roll<'a> {
         }
         let added: Vec<String> = plan.add.iter().flat_map(|group| self.members(group, |s| s.autostart)).collect();
         self.wait_up(&added, true)?;
+        if !plan.remove.is_empty() {
+            // It may stand for what was drained under another name, and will not run again.
+            self.undrain(&added)?;
+        }
         self.done.added.clone_from(&plan.add);
         self.restart(&plan.restart, restart)?;
         self.start(&plan.start)?;
@@ -144,7 +148,9 @@ impl<'a> Roll<'a> {
         up.retain(comes_up);
         up.extend(self.members(group, |s| !s.autostart).into_iter().filter(|id| plan.up.contains(id)));
         self.wait_up(&up, true)?;
-        self.undrain(&running)
+        // One that was stopped for this change was drained then.
+        up.retain(|id| plan.up.contains(id));
+        self.undrain(&up)
     }
 
     /// Makes a group active and leaves its `held` processes stopped, though they are `autostart`.
