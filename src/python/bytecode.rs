@@ -44,7 +44,7 @@ pub(super) fn compile(tools: &Tools, environment: &Dir, files: &[PathBuf], sink:
         Ok(list)
     };
     let list = listed().map_err(|cause| PathError::new("compile", environment.path(), cause))?;
-    let python = tools.program(environment.path().join("bin/python")).args(["-I", "-S", "-W", "ignore", "-c", COMPILE]);
+    let python = tools.program(environment.path().join("bin/python")).args(["-I", "-S", "-Wignore", "-c", COMPILE]);
     python.args([environment.path()]).input(list).limit(PATIENCE).run(sink).map_err(PythonError::from)
 }
 

@@ -8,6 +8,7 @@ imported; anything else that goes wrong (a full disk) is an error.
 import os
 import py_compile
 import sys
+from importlib.machinery import SourcelessFileLoader
 
 os.chdir(sys.argv[1])
 names = [os.fsdecode(name) for name in sys.stdin.buffer.read().split(b"\0") if name]
@@ -22,12 +23,17 @@ for worker in range(workers):
     try:
         for name in names[worker::workers]:
             try:
-                py_compile.compile(name, doraise=True)
+                bytecode = py_compile.compile(name, doraise=True)
             except py_compile.PyCompileError:
-                pass
+                continue
+            # Before 3.14 what a full disk cut short is taken for written, and cannot be imported.
+            try:
+                SourcelessFileLoader(name, bytecode).get_code(name)
+            except (EOFError, ImportError):
+                raise OSError("it was written only in part, as on a full disk")
         status = 0
     except Exception as error:
-        print("cannot compile %s: %s" % (name, error), flush=True)
+        print("cannot compile %s: %s" % (os.path.join(sys.argv[1], name), error), flush=True)
     finally:
         os._exit(status)
 failed = [child for child in children if os.waitpid(child, 0)[1]]

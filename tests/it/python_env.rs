@@ -82,6 +82,15 @@ fn an_offline_deploy_comes_through_a_pipe_with_all_it_needs() {
     imports(&tree);
 }
 
+/// Runs a command as somebody who is not root, and who owns the sandbox.
+fn by_an_ordinary_user(tree: &Sandbox, command: &mut Command) -> Answer {
+    if crate::sandbox::is_root() {
+        tree.give_all_to_nobody();
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    command.output().unwrap().into()
+}
+
 #[test]
 fn uv_builds_if_it_is_there_and_pip_if_not() {
     // A root run looks for programs in fixed places only: uv is found on an ordinary user's PATH.
@@ -91,19 +100,9 @@ fn uv_builds_if_it_is_there_and_pip_if_not() {
         let mut path = std::ffi::OsString::from(if with_uv { uv().as_os_str() } else { "/usr/bin".as_ref() });
         path.push(":/usr/bin:/bin");
         fs::create_dir(tree.root()).unwrap();
-        let ordinary = |command: &mut Command| {
-            command.env("PATH", &path);
-            if crate::sandbox::is_root() {
-                command.uid(NOBODY).gid(NOBODY);
-            }
-            Answer::from(command.output().unwrap())
-        };
-        if crate::sandbox::is_root() {
-            tree.give_all_to_nobody();
-        }
         for version in ["1", "2"] {
             fs::write(tree.beside("code/version"), version).unwrap();
-            let answer = ordinary(&mut tree.command(&["deploy", &source]));
+            let answer = by_an_ordinary_user(&tree, tree.command(&["deploy", &source]).env("PATH", &path));
             assert_eq!(answer.code, 0, "{}", answer.stderr);
             imports(&tree);
         }
@@ -116,6 +115,50 @@ fn uv_builds_if_it_is_there_and_pip_if_not() {
         tree.done(&["rollback"]);
         imports(&tree);
     }
+}
+
+#[test]
+fn p15_a_file_that_pip_may_not_write_is_not_taken_for_a_missing_venv() {
+    let tree = Sandbox::new();
+    let source = pinned(&tree, "1");
+    // The wheel of pip is larger, and venv does not tell what ensurepip said of it.
+    let answer = Answer::from(limited(&tree, &["create", &source]).output().unwrap());
+    assert_eq!(answer.code, 1, "{}", answer.stderr);
+    assert!(answer.stderr.contains("error: python ensurepip failed: "), "{}", answer.stderr);
+    assert!(answer.stderr.contains("File too large") && !answer.stderr.contains("apt install"), "{}", answer.stderr);
+}
+
+/// The program, with pip alone, where no file may become larger than this.
+fn limited(tree: &Sandbox, arguments: &[&str]) -> Command {
+    let mut command = tree.clean("prlimit");
+    command.args(["--fsize=1500000", crate::sandbox::PROGRAM, "--root"]).arg(tree.root()).args(arguments);
+    command.env("PATH", "/usr/bin:/bin");
+    command
+}
+
+/// A wheel whose one module has more bytecode than text: each of its lines is two bytes long and costs seven.
+const WIDE: &str = r#"
+import sys, zipfile
+with zipfile.ZipFile(sys.argv[1] + "/wide-1-py3-none-any.whl", "w") as wheel:
+    wheel.writestr("wide.py", "a\n" * 400000)
+    wheel.writestr("wide-1.dist-info/METADATA", "Metadata-Version: 2.1\nName: wide\nVersion: 1\n")
+    wheel.writestr("wide-1.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+    wheel.writestr("wide-1.dist-info/RECORD", "")
+"#;
+
+#[test]
+fn p15_bytecode_that_cannot_be_written_is_told_with_its_path() {
+    let tree = Sandbox::new();
+    let source = tree.code("code", RECIPE, &[("requirements.txt", "wide==1\n"), ("wheelhouse/kept", "")]);
+    let house = tree.beside("code/wheelhouse");
+    assert!(Command::new("/usr/bin/python3").args(["-c", WIDE]).arg(&house).status().unwrap().success());
+    fs::create_dir(tree.root()).unwrap();
+    let mut create = limited(&tree, &["create", &source]);
+    let answer = by_an_ordinary_user(&tree, create.env("PATH", format!("{}:/usr/bin:/bin", uv().display())));
+    assert_eq!(answer.code, 1, "{}", answer.stderr);
+    let id = tree.states().into_keys().next().unwrap();
+    let told = format!("cannot compile {}", tree.release(&id).join("python_env/lib").display());
+    assert!(answer.stderr.contains(&told) && answer.stderr.contains("error: python failed: "), "{}", answer.stderr);
 }
 
 #[test]
