@@ -106,7 +106,7 @@ impl From<PathError> for Error {
             std::io::ErrorKind::InvalidInput if error.cause.raw_os_error().is_none() => {
                 "take it away from there, and repeat"
             }
-            _ => "see `releasectl doctor`",
+            _ => shortage(&error.cause).unwrap_or("see `releasectl doctor`"),
         };
         Self::new(Kind::Failed, error.to_string()).hint(hint)
     }
@@ -234,10 +234,21 @@ impl From<SourceError> for Error {
 impl From<ToolError> for Error {
     fn from(error: ToolError) -> Self {
         let hint = match &error {
-            ToolError::Start { program, .. } => format!("install {program}"),
-            _ => "the end of its output is above".to_owned(),
+            ToolError::Start { cause, .. } => {
+                shortage(cause).unwrap_or("install it where PATH leads, for a root run in /usr/local/bin or /usr/bin")
+            }
+            _ => "the end of its output is above",
         };
         Self::new(Kind::Failed, error.to_string()).hint(hint)
+    }
+}
+
+/// What to do if there was not enough of what a process may have only so much of.
+fn shortage(cause: &std::io::Error) -> Option<&'static str> {
+    match nix::errno::Errno::from_raw(cause.raw_os_error()?) {
+        nix::errno::Errno::EMFILE => Some("more files must be open than may be: look at `ulimit -n`, then repeat"),
+        nix::errno::Errno::EAGAIN => Some("its user may start no more processes: look at `ulimit -u`, then repeat"),
+        _ => None,
     }
 }
 

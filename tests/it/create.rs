@@ -226,3 +226,29 @@ fn p12_a_create_killed_before_its_first_record_is_no_release_and_can_be_cleaned(
     assert!(!tree.release("A").exists());
     assert_eq!(tree.history().iter().filter(|entry| entry.as_str() == "create - A interrupted").count(), 1);
 }
+
+#[test]
+fn too_few_descriptors_are_told_as_such() {
+    let tree = Sandbox::laid_out();
+    let repository = tree.repository("code.git");
+    for limit in 6..30 {
+        let mut create = tree.clean("prlimit");
+        create.arg(format!("--nofile={limit}")).args([PROGRAM, "--root"]).arg(tree.root()).args(["create"]);
+        let answer = Answer::from(create.arg(&repository).output().unwrap());
+        let without = answer.stderr.contains("No file descriptors") || answer.stderr.contains("Too many open files");
+        assert!(answer.code == 0 || without, "{limit}: {}", answer.stderr);
+        let by_us = answer.stderr.lines().any(|line| line.starts_with("error: ") && line.ends_with("(os error 24)"));
+        assert!(!by_us || answer.stderr.contains("hint: more files must be open than may be"), "{}", answer.stderr);
+    }
+}
+
+#[test]
+fn a_git_that_is_not_there_is_told_with_where_it_is_looked_for() {
+    let tree = Sandbox::laid_out();
+    let repository = tree.repository("code.git");
+    tree.give_all_to_nobody();
+    let mut create = tree.command_by_nobody(&["create", repository.to_str().unwrap()]);
+    let said = Answer::from(create.env("PATH", "/nonexistent").output().unwrap()).stderr;
+    assert!(said.contains("error: cannot run git "), "{said}");
+    assert!(said.contains("hint: install it where PATH leads"), "{said}");
+}
