@@ -123,6 +123,9 @@ fn activate(out: &mut String, activation: &Activation, paint: Paint) -> std::fmt
             writeln!(out, "{to} is live; before it {from} was")?;
             writeln!(out, "its programs were left as they are: `releasectl restart` brings them over")
         }
+        (true, false) if activation.from == activation.to => {
+            writeln!(out, "{to} is live, as it was; its programs run from it now")
+        }
         (true, false) => writeln!(out, "{to} is live; before it {from} was"),
         (false, _) => writeln!(out, "{to} is live already; nothing to do"),
     }

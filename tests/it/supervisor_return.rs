@@ -199,7 +199,8 @@ fn after_a_kill_in_the_middle_the_next_command_brings_the_programs_over() {
         killed_at(&world, || world.states()["one"] != "RUNNING" || world.pid("one") != pid);
         assert_eq!(world.tree.live().as_deref(), Some("B"));
         assert!(world.run("status").stderr.contains("not all programs are known to run from B"));
-        world.done(next);
+        let said = world.done(next);
+        assert_eq!(said.contains("B is live, as it was; its programs run from it now"), next == "activate B", "{said}");
         if next == "rollback" {
             world.is_well("A", &["old", "one", "two"]);
         } else {
