@@ -1,12 +1,11 @@
 //! `activate`: makes a release live.
 
+use super::activation::alive;
 use super::bring_up::{GoLive, go_live};
 use super::{Context, Outcome, Target};
 use crate::error::{Error, Result};
 use crate::operation::Operation;
-use crate::python;
 use crate::release::ReleaseId;
-use crate::tree::Tree;
 use std::str::FromStr;
 
 /// What to do where another release is live than was expected.
@@ -38,18 +37,6 @@ pub fn run(context: &Context, target: &Target, expected: Option<&Expected>, rest
     alive(context, &tree, &id)?;
     let wanted = GoLive { operation: Operation::Activate, to: &id, cause: "activate", restart };
     go_live(context, &mut locked, &wanted).map(Outcome::Activate)
-}
-
-/// Refuses a release that cannot go live: not ready, or with a Python that does not run any more.
-pub(super) fn alive(context: &Context, tree: &Tree, id: &ReleaseId) -> Result<()> {
-    let manifest = tree.activatable(id)?;
-    let Some(environment) = manifest.python else { return Ok(()) };
-    let path = tree.layout().release(id).join(&environment.directory);
-    python::alive(&context.tools, &path).map(drop).map_err(|error| {
-        let message = format!("release {id} has a dead python_env: {error}");
-        Error::refused(message)
-            .hint(format!("it was made with {}; build a new release", environment.interpreter.display()))
-    })
 }
 
 /// Refuses if another release is live than was expected.

@@ -1,7 +1,12 @@
-//! What became of making a release live; one document for `activate`, `rollback`, `deploy` and `hotfix`.
+//! Whether a release can be made live, and what became of it; one document for `activate`, `rollback`, `deploy` and
+//! `hotfix`.
 
+use super::Context;
+use crate::error::{Error, Result};
+use crate::python;
 use crate::release::{ReleaseId, StepRecord};
 use crate::supervisor::SupervisorError;
+use crate::tree::Tree;
 use serde::Serialize;
 
 /// A change of what is live, or that there was none to make.
@@ -62,4 +67,16 @@ impl Activation {
         let unconfirmed = Some(Unconfirmed { message, hint });
         Self { confirmed: false, unconfirmed, ..Self::of(false, live, Some(to), cause) }
     }
+}
+
+/// Refuses a release that cannot go live: not ready, or with a Python that does not run any more.
+pub(super) fn alive(context: &Context, tree: &Tree, id: &ReleaseId) -> Result<()> {
+    let manifest = tree.activatable(id)?;
+    let Some(environment) = manifest.python else { return Ok(()) };
+    let path = tree.layout().release(id).join(&environment.directory);
+    python::alive(&context.tools, &path).map(drop).map_err(|error| {
+        let message = format!("release {id} has a dead python_env: {error}");
+        Error::refused(message)
+            .hint(format!("it was made with {}; build a new release", environment.interpreter.display()))
+    })
 }

@@ -1,7 +1,7 @@
 //! `deploy`: create, prepare steps, activate, finish steps, clean.
 
-use super::activate::{Expected, FASTER, alive, expect, surprise};
-use super::activation::Activation;
+use super::activate::{Expected, FASTER, expect, surprise};
+use super::activation::{Activation, alive};
 use super::assemble::run_step;
 use super::bring_up::{GoLive, go_live};
 use super::clean::{self, Clean};

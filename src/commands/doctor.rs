@@ -1,5 +1,6 @@
 //! `doctor`: checks everything, and says what to do.
 
+use super::activation::alive;
 use super::programs::{configured, connect, ours, wired};
 use super::{Context, Outcome};
 use crate::directory::kind;
@@ -58,8 +59,8 @@ impl Check {
 pub fn run(context: &Context) -> Result<Outcome> {
     let tree = context.tree()?;
     let mut checks = vec![
-        current(&tree),
-        established("previous", previous(&tree)),
+        current(context, &tree),
+        established("previous", previous(context, &tree)),
         established("releases", releases(&tree)),
         established("journal", journal_check(&tree)),
         established("lock", lock(&tree)),
@@ -80,7 +81,7 @@ fn established(name: &'static str, check: Result<Check>) -> Check {
     check.unwrap_or_else(|error| Check { name, ok: false, message: error.message, hint: error.hint })
 }
 
-fn current(tree: &Tree) -> Check {
+fn current(context: &Context, tree: &Tree) -> Check {
     let name = "current";
     let live = match tree.live() {
         Ok(live) => live,
@@ -89,7 +90,10 @@ fn current(tree: &Tree) -> Check {
     match live {
         Live::Nothing => Check::good(name, "nothing is live"),
         Live::Release(id) => match tree.release(&id) {
-            Ok(manifest) if manifest.state(false) == State::Ready => Check::good(name, format!("{id} is live")),
+            Ok(manifest) if manifest.state(false) == State::Ready => match alive(context, tree, &id) {
+                Ok(()) => Check::good(name, format!("{id} is live")),
+                Err(error) => Check { name, ok: false, message: error.message, hint: error.hint },
+            },
             Ok(manifest) => {
                 let state = manifest.state(false);
                 Check::bad(
@@ -107,13 +111,16 @@ fn current(tree: &Tree) -> Check {
     }
 }
 
-fn previous(tree: &Tree) -> Result<Check> {
+fn previous(context: &Context, tree: &Tree) -> Result<Check> {
     let name = "previous";
     if let Err(error @ TreeError::CurrentIsNoLink { .. }) = tree.live() {
         return Ok(Check::good(name, format!("not known while {error}")));
     }
     Ok(match tree.rollback_target(&tree.standing()?)? {
-        Some(id) => Check::good(name, format!("a rollback would go to {id}")),
+        Some(id) => {
+            alive(context, tree, &id)?;
+            Check::good(name, format!("a rollback would go to {id}"))
+        }
         None => Check::good(name, "there is nothing to go back to yet"),
     })
 }

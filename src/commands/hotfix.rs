@@ -1,6 +1,6 @@
 //! `hotfix`: a release like the live one with only the code changed, made live.
 
-use super::activate::alive;
+use super::activation::alive;
 use super::assemble::{commit, earlier_source, make_python, render};
 use super::bring_up::{GoLive, go_live};
 use super::create::{conclude, preflight};

@@ -1,7 +1,7 @@
 //! `rollback`: makes the release live that was live before.
 
-use super::activate::{Expected, alive, expect};
-use super::activation::Activation;
+use super::activate::{Expected, expect};
+use super::activation::{Activation, alive};
 use super::bring_up::{GoLive, go_live};
 use super::hooks::{self, News, Turn};
 use super::{Context, Outcome, Target};
@@ -28,7 +28,9 @@ pub fn run(context: &Context, wanted: &Rollback) -> Result<Outcome> {
     let tree = context.tree()?;
     if wanted.dry_run {
         let live = tree.live()?.id().cloned();
+        expect(live.as_ref(), wanted.expected.as_ref())?;
         let to = choose(&tree, wanted)?;
+        alive(context, &tree, &to)?;
         let activation = Activation::of(live.as_ref() != Some(&to), live, Some(to), "rollback");
         return Ok(Outcome::Activate(Activation { dry_run: true, ..activation }));
     }

@@ -169,3 +169,26 @@ fn no_python_builds_none() {
     assert!(!tree.at("current/python_env").exists());
     assert_eq!(read(tree.at("current/version")), "1");
 }
+
+#[test]
+fn a_dead_environment_is_told_before_anybody_needs_it() {
+    let tree = Sandbox::new();
+    let source = pinned(&tree, "1");
+    tree.done(&["deploy", &source]);
+    let first = tree.live().unwrap();
+    tree.done(&["deploy", &source]);
+    let second = tree.live().unwrap();
+    assert!(tree.run(&["doctor"]).stdout.contains(&format!("a rollback would go to {first}")));
+    fs::remove_file(tree.release(&first).join("python_env/bin/python")).unwrap();
+    for words in [&["rollback", "--dry-run"][..], &["rollback"]] {
+        let answer = tree.run(words);
+        assert_eq!(answer.code, 3, "{words:?}: {}", answer.stderr);
+        assert!(answer.stderr.contains("has a dead python_env"), "{words:?}: {}", answer.stderr);
+    }
+    fs::remove_file(tree.release(&second).join("python_env/bin/python")).unwrap();
+    let answer = tree.run(&["doctor"]);
+    assert_eq!(answer.code, 6);
+    for id in [first, second] {
+        assert!(answer.stdout.contains(&format!("release {id} has a dead python_env")), "{}", answer.stdout);
+    }
+}
