@@ -10,7 +10,7 @@ use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2, readlink
 use nix::sys::stat::utimensat;
 use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, UtimensatFlags, fchmod, fchmodat, fstat, fstatat, mkdirat};
 use nix::sys::statvfs::{Statvfs, fstatvfs};
-use nix::unistd::{UnlinkatFlags, linkat, symlinkat, unlinkat};
+use nix::unistd::{AccessFlags, UnlinkatFlags, faccessat, linkat, symlinkat, unlinkat};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
@@ -177,6 +177,14 @@ impl Dir {
     /// Status of `name`, a link's own; `None` if there is no such file.
     pub fn stat(&self, name: impl AsRef<OsStr>) -> Result<Option<FileStat>> {
         absent(fstatat(self, name.as_ref(), AtFlags::AT_SYMLINK_NOFOLLOW)).map_err(self.fail("look at", &name))
+    }
+
+    /// Fails if `name` (`.` for the directory itself) is there and may not be written to: by its mode or attributes, or by
+    /// its file system.
+    pub fn ensure_writable(&self, name: &str) -> Result<()> {
+        let path = || self.path.join(name).components().collect::<PathBuf>();
+        let may = faccessat(self, name, AccessFlags::W_OK, AtFlags::AT_EACCESS);
+        absent(may).map(drop).map_err(|errno| PathError::new("write to", path(), errno))
     }
 
     /// The identity of what `name` leads to, links followed; `None` if it leads nowhere.

@@ -236,7 +236,11 @@ fn file_system(context: &Context, tree: &Tree) -> Result<Check> {
         Err(TreeError::OnNfs(path)) if context.config.settings.allow_nfs => {
             Ok(Check::good(name, format!("{} lies on NFS, which the host's file allows", path.display())))
         }
-        ground => Ok(ground.map(|()| Check::good(name, "it is a local one"))?),
+        ground => {
+            ground?;
+            tree.refuse_unwritable()?;
+            Ok(Check::good(name, "it is a local one"))
+        }
     }
 }
 

@@ -165,6 +165,8 @@ fn p15_a_current_that_cannot_be_changed_stays_and_so_does_the_way_back() {
     let tree = Sandbox::with_live(&["A", "B"]);
     tree.create("C");
     let frozen = Frozen::new(tree.root());
+    let doctor = tree.ends(6, &["doctor"]).stdout;
+    assert!(doctor.contains("cannot write to ") && doctor.contains("lsattr -d"), "{doctor}");
     for words in [&["activate", "C"][..], &["rollback"], &["deactivate", "--yes"]] {
         let said = tree.ends(1, words).stderr;
         assert!(said.contains(tree.root().to_str().unwrap()) && said.contains("hint: "), "{said}");

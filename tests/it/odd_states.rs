@@ -266,6 +266,8 @@ fn p15_on_a_read_only_file_system_looking_works_and_every_change_says_why_it_doe
     let looks = run(&lines(&LOOKS));
     assert_eq!(looks.matches("ended 0").count(), LOOKS.len(), "{looks}");
     assert!(run(&lines(&[&["verify", "A"]])).contains("ended 0"));
+    let doctor = run(&lines(&[&["doctor"]]));
+    assert!(doctor.contains("ended 6") && doctor.contains("hint:        the file system is read-only"), "{doctor}");
     let changes = run(&lines(&CHANGES));
     assert_eq!(changes.matches("ended 1").count(), CHANGES.len(), "{changes}");
     assert_eq!(changes.matches("Read-only file system").count(), CHANGES.len(), "{changes}");
