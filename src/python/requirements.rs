@@ -6,8 +6,8 @@
 //!
 //! The digest covers the files themselves, what they include by `-r` and `-c`, the wheels of the wheelhouse and local
 //! files they name, but not the index: `Django>=5` is the same request tomorrow. What it cannot cover (a directory of
-//! code that is copied into the environment, a file outside the release, an included URL) binds the environment to its
-//! release: it is never linked into another one.
+//! code that is copied into the environment, a file outside the release, an included URL, a branch of a repository) binds
+//! the environment to its release: it is never linked into another one.
 
 use super::local::{self, Asked, Place};
 use super::{PythonError, Result, lockfile};
@@ -150,6 +150,8 @@ fn take(asked: &mut Asked<'_>, path: &Path, above: &Path, line: &str) -> Result<
             asked.bind(format!("{} looks for packages in {target}", path.display()));
         }
         Line::Local { target, editable } => asked.local(Path::new(target), editable, path)?,
+        // Without its address, which may hold a password.
+        Line::Moving => asked.bind(format!("{} installs from a repository what no full commit names", path.display())),
         Line::Other => {}
     }
     Ok(())
@@ -164,6 +166,8 @@ enum Line<'t> {
     Wheels(&'t str),
     /// A path to install, relative to where the installer runs: the release.
     Local { target: &'t str, editable: bool },
+    /// Whatever a branch or tag of a repository leads to by then.
+    Moving,
     /// The text says it all.
     Other,
 }
@@ -178,12 +182,17 @@ impl<'t> Line<'t> {
             return Line::Wheels(target);
         }
         if let Some(target) = option(line, "-e", "--editable") {
-            return path_in(target).map_or(Line::Other, |target| Line::Local { target, editable: true });
+            return Self::installed(target, true);
         }
-        if line.starts_with('-') {
-            return Line::Other;
+        if line.starts_with('-') { Line::Other } else { Self::installed(line, false) }
+    }
+
+    fn installed(requirement: &'t str, editable: bool) -> Self {
+        match path_in(requirement) {
+            Some(target) => Line::Local { target, editable },
+            None if may_move(requirement) => Line::Moving,
+            None => Line::Other,
         }
-        path_in(line).map_or(Line::Other, |target| Line::Local { target, editable: false })
     }
 }
 
@@ -196,6 +205,16 @@ fn option<'t>(line: &'t str, short: &str, long: &str) -> Option<&'t str> {
     };
     let value = value.trim_start_matches(['=', ' ', '\t']).trim_end();
     Some(value.trim_matches(['"', '\'']))
+}
+
+/// Whether a requirement names a repository, and in it no commit by its full hash.
+fn may_move(requirement: &str) -> bool {
+    let words = requirement.split([' ', '\t', ';']).map(|word| word.split_once('#').map_or(word, |(word, _)| word));
+    let addresses = words.filter_map(|word| word.split_once("://"));
+    let mut repositories =
+        addresses.filter(|(scheme, _)| ["git+", "hg+", "svn+", "bzr+"].iter().any(|it| scheme.contains(it)));
+    let is_hash = |text: &str| text.len() >= 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    repositories.any(|(_, rest)| !rest.rsplit_once('@').is_some_and(|(_, revision)| is_hash(revision)))
 }
 
 /// The path a requirement names, if it is one and not a name or a URL.
@@ -281,14 +300,25 @@ mod tests {
             assert_eq!(Line::of(spelled), local("/srv/x.whl", false), "{spelled}");
         }
         assert_eq!(Line::of("x-1.0-py3-none-any.whl"), local("x-1.0-py3-none-any.whl", false));
-        for other in [
-            "Django>=4",
-            "celery[redis]==5",
+        for other in ["Django>=4", "celery[redis]==5", "x @ https://e/x.whl"] {
+            assert_eq!(Line::of(other), Line::Other, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_repository_without_a_full_commit_is_not_the_same_tomorrow() {
+        for moving in [
             "-e git+https://git.example/x.git#egg=x",
             "git+ssh://git@git.example/x.git",
-            "x @ https://e/x.whl",
+            "git+ssh://git@git.example/x.git@v1 ; python_version > '3'",
+            "x @ git+file:///srv/x@main",
+            "x@git+https://git.example/x.git@0123abc#subdirectory=a@0123456789012345678901234567890123456789",
         ] {
-            assert_eq!(Line::of(other), Line::Other, "{other}");
+            assert_eq!(Line::of(moving), Line::Moving, "{moving}");
+        }
+        for url in ["git+https://git.example/x.git", "x @ git+ssh://git@git.example/x"] {
+            let pinned = format!("{url}@0123456789012345678901234567890123456789#egg=x");
+            assert_eq!(Line::of(&pinned), Line::Other, "{pinned}");
         }
     }
 }
