@@ -182,6 +182,8 @@ pub struct Change<'a> {
     pub already: BTreeMap<String, i32>,
     /// One process at a time, or in two halves.
     pub restart: Restart,
+    /// Whether a program that does not come up keeps no other one from it: on the way back, from what is no good.
+    pub thorough: bool,
 }
 
 /// An operation that did not succeed, and how far it got.
@@ -306,7 +308,9 @@ impl Supervisor {
         settings.retain(|old| fresh.iter().all(|new| new.group != old.group));
         settings.extend(fresh.into_iter().filter(|program| ours(&program.group)));
         let terms = (settings, patience);
-        self.finish(terms, around, done, Some(plan.clone()), |roll| roll.carry_out(&plan, change.restart))
+        self.finish(terms, around, done, Some(plan.clone()), |roll| {
+            roll.carry_out(&plan, change.restart, change.thorough)
+        })
     }
 
     /// Restarts what runs of the environment's programs, or those named, whether they run or not.

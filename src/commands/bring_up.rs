@@ -78,7 +78,7 @@ pub(super) fn again(context: &Context, locked: &mut LockedTree<'_>, live: &Relea
         return Ok(Told::Programs(Done::default().into()));
     };
     let started = Instant::now();
-    let step = Step { before: &before, wanted: standing.owed.up.clone(), already: BTreeMap::new(), cause: "restart" };
+    let step = Step { before: &before, wanted: standing.owed.up.clone(), back: None, cause: "restart" };
     match bring(context, tree, Some(&supervisor), &side, step) {
         Ok(done) => {
             if let Some(since) = standing.owed.since {
@@ -195,7 +195,8 @@ impl Setback {
 struct Step<'a> {
     before: &'a Declared,
     wanted: BTreeSet<String>,
-    already: BTreeMap<String, i32>,
+    /// What was not touched on the way that is gone back now; `None` on the way there.
+    back: Option<BTreeMap<String, i32>>,
     cause: &'a str,
 }
 
@@ -212,9 +213,10 @@ fn bring(
     if let Some(supervisor) = supervisor {
         copy(context, tree, side).map_err(early)?;
         let mut around = Hooked::new(context, tree, &side.settings, &side.id, step.cause).map_err(early)?;
-        let Step { before, wanted, already, .. } = step;
-        let change =
-            Change { before, after: &side.declared, wanted, already, restart: side.settings.supervisor.restart };
+        let Step { before, wanted, back, .. } = step;
+        let (restart, thorough) = (side.settings.supervisor.restart, back.is_some());
+        let already = back.unwrap_or_default();
+        let change = Change { before, after: &side.declared, wanted, already, restart, thorough };
         let applied = as_root(|| supervisor.apply(&change, &mut around));
         context.stages.end();
         done = applied.map_err(|failure| {
@@ -275,7 +277,7 @@ impl Passage<'_> {
             let flipped = flipped?;
             (Some(flipped.seq), flipped.from)
         };
-        let step = Step { before: &self.before, wanted: self.up.clone(), already: BTreeMap::new(), cause };
+        let step = Step { before: &self.before, wanted: self.up.clone(), back: None, cause };
         let brought = bring(self.context, locked.tree(), self.supervisor.as_ref(), &self.side, step);
         let activation = Activation::of(true, standing.live.clone(), Some(to.clone()), cause);
         let activation = match brought {
@@ -382,7 +384,7 @@ impl Passage<'_> {
         let side = Side::of(self.context, tree, from).map_err(|error| error.message)?;
         let mut before = self.before.clone();
         together(&mut before, self.side.declared.clone());
-        let step = Step { before: &before, wanted, already, cause: "rollback" };
+        let step = Step { before: &before, wanted, back: Some(already), cause: "rollback" };
         bring(self.context, tree, self.supervisor.as_ref(), &side, step).map(drop).map_err(|setback| setback.why)
     }
 }

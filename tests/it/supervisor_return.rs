@@ -175,6 +175,22 @@ fn going_back_brings_over_what_ran_from_elsewhere_before() {
     }
 }
 
+#[test]
+fn what_does_not_come_up_on_the_way_back_keeps_nothing_else_on_what_is_no_good() {
+    for mode in ["rolling", "together"] {
+        let world = World::of(Version::Debian, &format!("[supervisor]\nrestart = \"{mode}\"\n"));
+        let conf = script("first", "first.sh", "") + &sleeper("second", "") + &script("third", "third.sh", "");
+        let first = "test ! -e ../../away || exit 3; exec sleep 1000\n";
+        world.build("A", &conf, &[("first.sh", first), ("third.sh", WAITS)]);
+        world.build("B", &conf, &[("first.sh", "touch ../../away; exec sleep 1000\n"), ("third.sh", DIES)]);
+        world.done("activate A");
+        let answer = world.ends(5, "activate B");
+        assert!(answer.stderr.contains("did not come up either: first:first"), "{}", answer.stderr);
+        assert!(answer.stderr.contains("not done: first:first\n"), "{}", answer.stderr);
+        assert_eq!((world.works_in("second"), world.works_in("third")), ("A".to_owned(), "A".to_owned()));
+    }
+}
+
 /// What is left after `releasectl activate B` was killed when `moment` came.
 fn killed_at(world: &World, moment: impl Fn() -> bool) {
     let mut child = world.command("activate B").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();

@@ -182,6 +182,7 @@ fn a_hung_supervisord_is_given_up_and_says_what_was_done(version: Version) {
     let limits = Limits { call: Duration::from_millis(500), ..Limits::default() };
     let supervisor = Supervisor::connect(&sandbox.config(), limits).unwrap();
     let change = releasectl::supervisor::Change {
+        thorough: false,
         before: &release,
         after: &release,
         wanted: BTreeSet::new(),

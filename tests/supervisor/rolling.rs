@@ -224,8 +224,14 @@ fn what_we_stopped_ourselves_comes_up_again(version: Version) {
     let stopped = sandbox.supervisor().stop(&before, &["worker".to_owned()], &mut Plainly).unwrap();
     assert_eq!(stopped.stopped, ["worker:worker"]);
     let wanted = BTreeSet::from(["worker".to_owned()]);
-    let change =
-        Change { before: &before, after: &before, wanted, already: BTreeMap::new(), restart: Restart::Rolling };
+    let change = Change {
+        before: &before,
+        after: &before,
+        wanted,
+        already: BTreeMap::new(),
+        restart: Restart::Rolling,
+        thorough: false,
+    };
     let done = sandbox.supervisor().apply(&change, &mut Plainly).unwrap();
     assert_eq!((done.restarted, done.started), (vec!["web:web".to_owned()], vec!["worker:worker".to_owned()]));
     assert_eq!(sandbox.state("worker:worker"), State::Running);
@@ -265,7 +271,7 @@ fn what_was_drained_is_undrained_in_whatever_group_it_comes_up(version: Version)
     let mut around = Witness { sandbox: &sandbox, seen: Vec::new(), fails: false };
     let wanted = BTreeSet::from(["worker:worker_0".to_owned()]);
     let restart = Restart::Rolling;
-    let change = Change { before: &before, after: &after, wanted, already: BTreeMap::new(), restart };
+    let change = Change { before: &before, after: &after, wanted, already: BTreeMap::new(), restart, thorough: false };
     sandbox.supervisor().apply(&change, &mut around).unwrap();
     let seen = ["drain web:web 2", "drain worker:worker_1 1", "undrain worker:worker_0 1", "undrain site:site 2"];
     assert_eq!(around.seen, seen);

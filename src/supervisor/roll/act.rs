@@ -23,6 +23,9 @@ pub(in crate::supervisor) struct Roll<'a> {
     around: &'a mut dyn Around,
     settings: BTreeMap<String, Settings>,
     patience: Duration,
+    thorough: bool,
+    /// The first thing that did not come about and was left behind.
+    setback: Option<SupervisorError>,
     pub(in crate::supervisor) done: Done,
 }
 
@@ -37,11 +40,18 @@ impl<'a> Roll<'a> {
     ) -> Self {
         let settings = settings.into_iter().map(|s| (format!("{}:{}", s.group, s.name), s)).collect();
         let patience = patience + GRACE;
-        Self { client, around, settings, patience, done: Done::default() }
+        Self { client, around, settings, patience, thorough: false, setback: None, done: Done::default() }
     }
 
-    /// Does everything that `plan` says; what was done so far is in `done` even after an error.
-    pub(in crate::supervisor) fn carry_out(&mut self, plan: &Plan, restart: Restart) -> Result<(), SupervisorError> {
+    /// Does everything that `plan` says; what was done so far is in `done` even after an error. If it is to be `thorough`, a
+    /// program that does not come up keeps no other one from it.
+    pub(in crate::supervisor) fn carry_out(
+        &mut self,
+        plan: &Plan,
+        restart: Restart,
+        thorough: bool,
+    ) -> Result<(), SupervisorError> {
+        self.thorough = thorough;
         self.done.at_rest.clone_from(&plan.at_rest);
         self.done.up_before.clone_from(&plan.up);
         for group in &plan.remove {
@@ -49,24 +59,45 @@ impl<'a> Roll<'a> {
             self.done.removed.push(group.clone());
         }
         for group in &plan.replace {
-            self.replace(group, plan)?;
-            self.done.replaced.push(group.clone());
+            let replaced = self.replace(group, plan);
+            if self.bears(replaced)? {
+                self.done.replaced.push(group.clone());
+            }
         }
         for group in &plan.add {
             self.around.note(&format!("adding {group}"));
             ignore(self.client.add_group(group), &[Fault::AlreadyAdded])?;
         }
         let added: Vec<String> = plan.add.iter().flat_map(|group| self.members(group, |s| s.autostart)).collect();
-        self.wait_up(&added, true)?;
-        if !plan.remove.is_empty() {
-            // It may stand for what was drained under another name, and will not run again.
-            self.undrain(&added)?;
+        let came_up = self.wait_up(&added, true);
+        if self.bears(came_up)? {
+            if !plan.remove.is_empty() {
+                // It may stand for what was drained under another name, and will not run again.
+                self.undrain(&added)?;
+            }
+            self.done.added.clone_from(&plan.add);
         }
-        self.done.added.clone_from(&plan.add);
         self.restart(&plan.restart, restart)?;
-        self.start(&plan.start)?;
+        for ids in plan.start.chunks(if thorough { 1 } else { plan.start.len().max(1) }) {
+            let started = self.start(ids);
+            self.bears(started)?;
+        }
+        if let Some(setback) = self.setback.take() {
+            return Err(setback);
+        }
         let up = [&added, &plan.restart, &plan.start, &plan.already].into_iter().flatten().cloned();
         self.are(&up.collect::<Vec<_>>(), &[State::Running])
+    }
+
+    /// Whether something was done, or did not come about and is to be borne; then it is told in the end.
+    fn bears(&mut self, outcome: Result<(), SupervisorError>) -> Result<bool, SupervisorError> {
+        match outcome {
+            Err(error @ SupervisorError::NotUp { .. }) if self.thorough => {
+                self.setback.get_or_insert(error);
+                Ok(false)
+            }
+            other => other.map(|()| true),
+        }
     }
 
     /// Stops and starts running processes: each alone and confirmed, or in two halves that are confirmed in the end. A
@@ -75,20 +106,26 @@ impl<'a> Roll<'a> {
         let mut ids = ids.to_vec();
         ids.sort_by_key(|id| self.settings.get(id).map(|program| program.priority));
         let (confirmed, at_once) = match restart {
-            Restart::Rolling => (1, 1),
-            Restart::Together => (ids.len(), ids.len().div_ceil(2)),
+            Restart::Together if !self.thorough => (ids.len(), ids.len().div_ceil(2)),
+            Restart::Rolling | Restart::Together => (1, 1),
         };
         for part in ids.chunks(confirmed.max(1)) {
-            for (before, turn) in part.chunks(at_once.max(1)).enumerate() {
-                self.around.note(&format!("restarting {}", turn.join(", ")));
-                self.are(&part[..before * at_once], &[State::Starting, State::Running])?;
-                self.turn_over(turn)?;
+            let restarted = self.restart_part(part, at_once.max(1));
+            if self.bears(restarted)? {
+                self.done.restarted.extend_from_slice(part);
             }
-            self.wait_up(part, false)?;
-            self.undrain(part)?;
-            self.done.restarted.extend_from_slice(part);
         }
         Ok(())
+    }
+
+    fn restart_part(&mut self, part: &[String], at_once: usize) -> Result<(), SupervisorError> {
+        for (before, turn) in part.chunks(at_once).enumerate() {
+            self.around.note(&format!("restarting {}", turn.join(", ")));
+            self.are(&part[..before * at_once], &[State::Starting, State::Running])?;
+            self.turn_over(turn)?;
+        }
+        self.wait_up(part, false)?;
+        self.undrain(part)
     }
 
     /// Stops processes and, when all of them are down, asks them to start.
