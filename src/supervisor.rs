@@ -336,9 +336,10 @@ impl Supervisor {
         })
     }
 
-    /// Stops those of the environment's programs, or of those named, that run.
+    /// Stops those of the environment's programs, or of those named, that run or have failed.
     pub fn stop(&self, owned: &Declared, names: &[String], around: &mut dyn Around) -> Outcome<Done> {
         self.operate(owned, names, around, |roll, processes| {
+            roll.give_up(&ids(processes.iter().filter(|p| p.state == State::Fatal)))?;
             roll.stop(&ids(processes.iter().filter(|p| !p.state.is_down())))
         })
     }

@@ -18,6 +18,7 @@ on_both_versions!(
     together_a_program_alone_is_restarted_like_any,
     what_an_operator_stopped_stays_stopped,
     what_an_operator_stopped_stays_stopped_when_its_group_changes,
+    what_failed_and_was_stopped_then_stays_stopped,
     what_we_stopped_ourselves_comes_up_again,
     a_worker_that_takes_long_to_stop_is_waited_for,
     drain_and_undrain_go_around_each_process,
@@ -216,6 +217,23 @@ fn what_an_operator_stopped_stays_stopped_when_its_group_changes(version: Versio
     assert_eq!(sandbox.state("web:web_1"), State::Stopped);
     sandbox.supervisor().start(&after, &["web:web_1".to_owned()], &mut Plainly).unwrap();
     assert_eq!(sandbox.state("web:web_1"), State::Running);
+}
+
+fn what_failed_and_was_stopped_then_stays_stopped(version: Version) {
+    let sandbox = Sandbox::new(version);
+    let broken = "[program:broken]\ncommand=/bin/false\nstartretries=0\nautostart=false\n";
+    let release = sandbox.deploy("production", "a", &(sleeper("web", "") + broken));
+    let supervisor = sandbox.supervisor();
+    let names = ["broken".to_owned()];
+    supervisor.start(&release, &names, &mut Plainly).unwrap_err();
+    until("it has failed for good", || sandbox.state("broken:broken") == State::Fatal);
+    sandbox.apply(&release, &release).unwrap_err();
+    until("it has failed again", || sandbox.state("broken:broken") == State::Fatal);
+    assert_eq!(supervisor.stop(&release, &names, &mut Plainly).unwrap().stopped, ["broken:broken"]);
+    assert_eq!(supervisor.stop(&release, &names, &mut Plainly).unwrap().stopped, names[..0]);
+    let done = sandbox.apply(&release, &release).unwrap();
+    assert_eq!((done.restarted, done.at_rest), (vec!["web:web".to_owned()], vec!["broken:broken".to_owned()]));
+    assert_eq!(sandbox.state("broken:broken"), State::Stopped);
 }
 
 fn what_we_stopped_ourselves_comes_up_again(version: Version) {

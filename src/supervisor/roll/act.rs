@@ -162,6 +162,23 @@ impl<'a> Roll<'a> {
         Ok(())
     }
 
+    /// Takes what failed for good for stopped, so that it stays so and no change of release waits for it. supervisord has
+    /// no call for that either. One of which there is no program cannot be started, and stays what it is.
+    pub(in crate::supervisor) fn give_up(&mut self, ids: &[String]) -> Result<(), SupervisorError> {
+        for id in ids {
+            self.around.note(&format!("stopping {id}"));
+            self.client.call_together(&held_back(id))?;
+            ignore(self.client.stop(id), &[Fault::NotRunning])?;
+        }
+        self.wait_down(ids)?;
+        for id in ids {
+            if self.client.process(id)?.state == State::Stopped {
+                self.done.stopped.push(id.clone());
+            }
+        }
+        Ok(())
+    }
+
     fn remove(&mut self, group: &str) -> Result<(), SupervisorError> {
         self.around.note(&format!("removing {group}"));
         self.drain(&self.running(group)?)?;
@@ -200,12 +217,7 @@ impl<'a> Roll<'a> {
             return ignore(self.client.add_group(group), &[Fault::AlreadyAdded]);
         }
         let mut calls = vec![("supervisor.addProcessGroup", vec![group.into()])];
-        for id in held {
-            let id = Value::from(id.as_str());
-            calls.push(("supervisor.startProcess", vec![id.clone(), Value::Bool(false)]));
-            calls.push(("supervisor.signalProcess", vec![id.clone(), "KILL".into()]));
-            calls.push(("supervisor.stopProcess", vec![id, Value::Bool(false)]));
-        }
+        calls.extend(held.iter().flat_map(|id| held_back(id)));
         let mut results = self.client.call_together(&calls)?.into_iter();
         ignore(results.next().unwrap_or(Ok(Value::Nil)).map(drop), &[Fault::AlreadyAdded])?;
         // One that could not even be started is tried again by supervisord until it is told to stop.
@@ -351,6 +363,16 @@ impl<'a> Roll<'a> {
         let hook = |id: &String, message| SupervisorError::Hook { hook: "undrain", program: id.clone(), message };
         ids.iter().try_for_each(|id| self.around.undrain(id).map_err(|message| hook(id, message)))
     }
+}
+
+/// The calls that leave a process stopped before it has done anything.
+fn held_back(id: &str) -> [(&'static str, Vec<Value>); 3] {
+    let id = Value::from(id);
+    [
+        ("supervisor.startProcess", vec![id.clone(), Value::Bool(false)]),
+        ("supervisor.signalProcess", vec![id.clone(), "KILL".into()]),
+        ("supervisor.stopProcess", vec![id, Value::Bool(false)]),
+    ]
 }
 
 /// Takes faults that say "it is so already" for success.
