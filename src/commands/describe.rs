@@ -10,6 +10,7 @@ use crate::standing::Standing;
 use crate::tree::{Entry, Found, Tree};
 use crate::usage::Usage;
 use serde::Serialize;
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -53,24 +54,29 @@ pub struct Surroundings<'a> {
     live: Option<ReleaseId>,
     previous: Option<ReleaseId>,
     activated: BTreeMap<ReleaseId, Timestamp>,
-    held: Vec<u64>,
+    /// Asked for only if a release is not ready: the kernel takes its time to answer.
+    held: OnceCell<Vec<u64>>,
 }
 
 impl<'a> Surroundings<'a> {
     /// Looks around in `tree`.
     pub fn new(tree: &'a Tree, standing: &Standing, usage: &'a Usage) -> Result<Self> {
-        let held = all_holders().into_iter().map(|(_, inode)| inode).collect();
         // A look shows what can be shown: an entry that could not be looked into says so itself.
         let previous = tree.rollback_target(standing).unwrap_or_default();
         let activated = journal::activations(tree.state())?;
-        Ok(Self { tree, usage, live: standing.live.clone(), previous, activated, held })
+        Ok(Self { tree, usage, live: standing.live.clone(), previous, activated, held: OnceCell::new() })
+    }
+
+    fn is_held(&self, entry: &Entry) -> bool {
+        let held = || all_holders().into_iter().map(|(_, inode)| inode).collect();
+        self.held.get_or_init(held).contains(&entry.identity.inode)
     }
 
     /// Describes one entry; `None` if it is no release.
     pub fn describe(&self, entry: &Entry) -> Option<Release> {
         let id = entry.id()?.clone();
-        let leased = self.held.contains(&entry.identity.inode);
         let manifest = entry.manifest();
+        let leased = manifest.is_none_or(|manifest| manifest.ready_at.is_none()) && self.is_held(entry);
         let state = match &entry.found {
             Found::Release(manifest) => manifest.state(leased),
             _ if leased => State::Building,
