@@ -8,13 +8,13 @@ use super::objects::{self, Looks, Made, Order};
 use super::reuse::{self, Laid};
 use super::submodules::Submodules;
 use super::{Result, Site, SourceError, attributes, tar};
-use crate::directory::Dir;
+use crate::directory::{Dir, PathError};
 use crate::recipe::Link;
 use crate::tools::ToolError;
 use crate::transfer::masked;
 use crate::tree::{Item, Listing};
 use std::ffi::OsString;
-use std::io::{self, Read};
+use std::io::{self, BufReader, Read};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -92,13 +92,18 @@ impl CheckOut<'_> {
     /// What the commit holds and its time, if that is all there is to know: git would change nothing of it.
     fn plain(&self, commit: &Commit, mirror: &Mirror<'_>) -> Result<Option<(Contents, i64)>> {
         let settings = attributes::ask(mirror)?;
-        let listed = whole(mirror.git(["ls-tree", "-r", "-t", "-z", "--full-tree", &commit.hash]).stream()?);
+        let mut listed = mirror.git(["ls-tree", "-r", "-t", "-z", "--full-tree", &commit.hash]).stream()?;
+        let contents = Contents::read(&mut BufReader::new(&mut listed.output));
+        let listed = listed.finish(contents.as_ref().map(drop).map_err(|cause| io::Error::other(cause.to_string())));
         let settings = match whole(settings) {
             // None of them is set.
             Err(ToolError::Failed { status, .. }) if status.code() == Some(1) => Vec::new(),
             answer => answer?,
         };
-        let Some(contents) = Contents::parse(&listed?)? else { return Ok(None) };
+        listed?;
+        let Some(contents) = contents.map_err(|cause| PathError::new("list", mirror.dir().path(), cause))?? else {
+            return Ok(None);
+        };
         if attributes::are_odd(&contents) || attributes::of_host_change(mirror, &settings, self.site.tools)? {
             return Ok(None);
         }

@@ -4,8 +4,9 @@ use super::{Result, refuse_own};
 use crate::tree::{Blob, parse_blob};
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
+use std::io::{self, BufRead};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// What a file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,44 +47,18 @@ pub(super) struct Contents {
 }
 
 impl Contents {
-    /// Reads what `git ls-tree -r -t -z` says; `None` if there is anything that git itself might not check out, or that
-    /// is not what git writes.
-    pub(super) fn parse(listed: &[u8]) -> Result<Option<Self>> {
-        let mut contents = Self { folders: vec![Folder::default()], has_submodules: false };
-        let mut by_path: HashMap<&[u8], usize> = HashMap::from([(&b""[..], 0)]);
-        for line in listed.split(|byte| *byte == 0).filter(|line| !line.is_empty()) {
-            let fields = fields(line).filter(|(_, _, path)| !path.is_empty());
-            let Some((mode, hash, path)) = fields else { return Ok(None) };
-            let (above, name) = path
-                .iter()
-                .rposition(|byte| *byte == b'/')
-                .map_or((&b""[..], path), |at| (&path[..at], &path[at + 1..]));
-            let Some(above) = by_path.get(above).copied().filter(|_| path[0] != b'/' && is_plain(name, mode)) else {
-                return Ok(None);
-            };
-            if above == 0 {
-                refuse_own(OsStr::from_bytes(name))?;
+    /// Reads what `git ls-tree -r -t -z` says, to its end; `None` if there is anything that git itself might not check
+    /// out, or that is not what git writes.
+    pub(super) fn read(from: &mut impl BufRead) -> io::Result<Result<Option<Self>>> {
+        let mut reading = Reading::default();
+        let (mut line, mut told) = (Vec::new(), Ok(Some(())));
+        while from.read_until(0, &mut line)? > 0 {
+            if matches!(told, Ok(Some(()))) {
+                told = reading.line(line.strip_suffix(b"\0").unwrap_or(&line));
             }
-            let kind = match mode {
-                0o040_000 | 0o160_000 => {
-                    if by_path.insert(path, contents.folders.len()).is_some() {
-                        return Ok(None);
-                    }
-                    contents.has_submodules |= mode == 0o160_000;
-                    let path = Path::new(OsStr::from_bytes(path)).to_owned();
-                    contents.folders.push(Folder { path, above, ..Folder::default() });
-                    contents.folders[above].below.push(OsStr::from_bytes(name).to_owned());
-                    continue;
-                }
-                0o120_000 => Kind::Link,
-                0o100_000..=0o100_777 if mode & 0o100 != 0 => Kind::Executable,
-                0o100_000..=0o100_777 => Kind::Plain,
-                _ => return Ok(None),
-            };
-            let Some(blob) = parse_blob(hash) else { return Ok(None) };
-            contents.folders[above].files.push(File { name: OsStr::from_bytes(name).to_owned(), kind, blob });
+            line.clear();
         }
-        Ok(Some(contents))
+        Ok(told.map(|told| told.map(|()| reading.contents)))
     }
 
     /// The folders' numbers by their paths.
@@ -94,6 +69,52 @@ impl Contents {
     /// Every file with this name.
     pub(super) fn named(&self, name: &str) -> impl Iterator<Item = &File> {
         self.folders.iter().flat_map(|folder| &folder.files).filter(move |file| file.name == name)
+    }
+}
+
+/// Contents as far as they have been read.
+struct Reading {
+    contents: Contents,
+    /// The folders' numbers.
+    by_path: HashMap<Vec<u8>, usize>,
+}
+
+impl Default for Reading {
+    fn default() -> Self {
+        let contents = Contents { folders: vec![Folder::default()], has_submodules: false };
+        Self { contents, by_path: HashMap::from([(Vec::new(), 0)]) }
+    }
+}
+
+impl Reading {
+    /// Takes in one line; `None` if it is git's to judge.
+    fn line(&mut self, line: &[u8]) -> Result<Option<()>> {
+        let fields = fields(line).filter(|(_, _, path)| !path.is_empty());
+        let Some((mode, hash, path)) = fields else { return Ok(None) };
+        let slash = path.iter().rposition(|byte| *byte == b'/');
+        let (above, name) = slash.map_or((&b""[..], path), |at| (&path[..at], &path[at + 1..]));
+        let above = self.by_path.get(above).copied();
+        let Some(above) = above.filter(|_| path[0] != b'/' && is_plain(name, mode)) else { return Ok(None) };
+        if above == 0 {
+            refuse_own(OsStr::from_bytes(name))?;
+        }
+        let folders = &mut self.contents.folders;
+        let kind = match mode {
+            0o040_000 | 0o160_000 => {
+                self.contents.has_submodules |= mode == 0o160_000;
+                folders[above].below.push(OsStr::from_bytes(name).to_owned());
+                let number = folders.len();
+                folders.push(Folder { path: OsStr::from_bytes(path).into(), above, ..Folder::default() });
+                return Ok(self.by_path.insert(path.to_owned(), number).is_none().then_some(()));
+            }
+            0o120_000 => Kind::Link,
+            0o100_000..=0o100_777 if mode & 0o100 != 0 => Kind::Executable,
+            0o100_000..=0o100_777 => Kind::Plain,
+            _ => return Ok(None),
+        };
+        let Some(blob) = parse_blob(hash) else { return Ok(None) };
+        folders[above].files.push(File { name: OsStr::from_bytes(name).to_owned(), kind, blob });
+        Ok(Some(()))
     }
 }
 
@@ -121,7 +142,8 @@ mod tests {
     const HASH: &str = "0123456789012345678901234567890123456789";
 
     fn parsed(lines: &[&str]) -> Result<Option<Contents>> {
-        Contents::parse(lines.iter().map(|line| line.replace('#', HASH) + "\0").collect::<String>().as_bytes())
+        let listed = lines.iter().map(|line| line.replace('#', HASH) + "\0").collect::<String>();
+        Contents::read(&mut listed.as_bytes()).unwrap()
     }
 
     #[test]
