@@ -25,8 +25,11 @@ pub enum SharingError {
 
 /// Links every shared directory and file of `table` into `release`. Directories are made in `shared/` where they are
 /// absent; files are required. An empty directory that the code brings gives way; anything else is an error. Done twice
-/// it changes nothing.
-pub fn link(table: &SharedTable, root: &Dir, release: &Dir) -> Result<(), SharingError> {
+/// it changes nothing. Returns the links' paths in the release.
+pub fn link<'t>(table: &'t SharedTable, root: &Dir, release: &Dir) -> Result<Vec<&'t Path>, SharingError> {
+    if table.dirs.is_empty() && table.files.is_empty() {
+        return Ok(Vec::new());
+    }
     let shared = root.ensure_dir(SHARED, 0o755)?;
     for path in &table.dirs {
         path.iter().try_fold(shared.duplicate()?, |at, name| at.ensure_dir(name, 0o755))?;
@@ -40,7 +43,7 @@ pub fn link(table: &SharedTable, root: &Dir, release: &Dir) -> Result<(), Sharin
         }
         link_one(path, release)?;
     }
-    Ok(())
+    Ok(table.dirs.iter().chain(&table.files).map(PathBuf::as_path).collect())
 }
 
 /// Makes `release/<path>` a relative link to `shared/<path>`.

@@ -32,12 +32,15 @@ pub struct Manner {
 
 /// Does everything that is not on record, and commits the build.
 pub(super) fn run(context: &Context, tree: &Tree, build: &mut Build, ready: &Ready, manner: Manner) -> Result<()> {
-    let whole = bring_source(context, tree, build, ready, manner)?;
+    let still = is_there(build)?;
+    let whole = !still && bring_source(context, tree, build, ready, manner)?;
     let settings = context.config.with_recipe(build.dir())?;
     check_recipe(context, build, manner.anyway)?;
     check_templates(context, build.dir(), &settings)?;
-    let live = live_release(tree)?;
-    share(context, tree, build, &settings, live.as_ref())?;
+    if still && !sharing::link(&settings.shared, tree.root(), build.dir())?.is_empty() {
+        build.accept_changes()?;
+    }
+    carry(context, tree, build, &settings)?;
     if !manner.no_python {
         make_python(context, tree, build, &settings)?;
     }
@@ -90,13 +93,14 @@ pub(super) fn commit(context: &Context, build: &mut Build, recorded: bool) -> Re
     Ok(committed?)
 }
 
-/// Brings the code in, unless it is there, file by file, from the same commit. Whether that is all there is to do, and
-/// the inventory has been taken.
+/// Whether the code is there, file by file as it was brought.
+fn is_there(build: &Build) -> Result<bool> {
+    Ok(build.manifest.has_done("source") && compare(build.dir())?.is_some_and(|found| found.keeps_what_was()))
+}
+
+/// Brings the code in, and the links to what releases share. Whether that is all there is to do, and the inventory has
+/// been taken.
 fn bring_source(context: &Context, tree: &Tree, build: &mut Build, ready: &Ready, manner: Manner) -> Result<bool> {
-    let still = build.manifest.has_done("source") && compare(build.dir())?.is_some_and(|found| found.keeps_what_was());
-    if still {
-        return Ok(false);
-    }
     let origin = &build.manifest.origin;
     note(build, &format!("source {} {}", origin.location, origin.revision.as_deref().unwrap_or_default()));
     build.begin_anew()?;
@@ -113,9 +117,11 @@ fn bring_source(context: &Context, tree: &Tree, build: &mut Build, ready: &Ready
         None => Vec::new(),
     };
     let done = record("source", StepStatus::Done, started);
-    let (all, listed) = (is_all(context, build.dir())?, made.is_some());
+    let settings = context.config.with_recipe(build.dir())?;
+    let linked = sharing::link(&settings.shared, tree.root(), build.dir());
+    let (all, listed) = (linked.is_ok() && is_all(&settings, build.dir())?, made.is_some());
     match made {
-        Some(made) => build.take_listing(made)?,
+        Some(made) => build.take_listing(made, linked.as_deref().unwrap_or_default())?,
         None if all => {}
         None => build.take_inventory()?,
     }
@@ -126,6 +132,8 @@ fn bring_source(context: &Context, tree: &Tree, build: &mut Build, ready: &Ready
     }
     build.manifest.steps.extend(brought);
     build.record(done)?;
+    // What was brought is on record whether it could be linked or not.
+    linked?;
     Ok(false)
 }
 
@@ -143,16 +151,9 @@ pub(super) fn earlier_source(tree: &Tree, own: &ReleaseId) -> Result<Option<Earl
     Ok(Inventory::read(&dir).ok().flatten().map(|inventory| Earlier { dir, inventory }))
 }
 
-/// Whether a build is over once its code is there.
-fn is_all(context: &Context, release: &Dir) -> Result<bool> {
-    let settings = context.config.with_recipe(release)?;
-    let shared = &settings.shared;
-    let templates = settings.supervisor.templates.is_some();
-    let alone = !templates
-        && shared.dirs.is_empty()
-        && shared.files.is_empty()
-        && shared.carry.is_empty()
-        && settings.step.is_empty();
+/// Whether a build is over once its code and its links are there.
+fn is_all(settings: &Settings, release: &Dir) -> Result<bool> {
+    let alone = settings.supervisor.templates.is_none() && settings.shared.carry.is_empty() && settings.step.is_empty();
     Ok(alone && python::plan(release, &settings.python)?.is_none())
 }
 
@@ -178,27 +179,20 @@ pub(super) fn check_templates(context: &Context, release: &Dir, settings: &Setti
     }
 }
 
-fn live_release(tree: &Tree) -> Result<Option<Dir>> {
-    let live = tree.live()?;
-    Ok(live.id().map(|id| tree.open_release(id)).transpose()?)
-}
-
-fn share(context: &Context, tree: &Tree, build: &mut Build, settings: &Settings, live: Option<&Dir>) -> Result<()> {
+/// Carries over from the live release what the recipe says.
+fn carry(context: &Context, tree: &Tree, build: &mut Build, settings: &Settings) -> Result<()> {
     let table = &settings.shared;
-    if !(table.dirs.is_empty() && table.files.is_empty()) {
-        sharing::link(table, tree.root(), build.dir())?;
-        build.accept_changes()?;
-    }
-    let Some(live) = live.filter(|_| !table.carry.is_empty() && !build.manifest.has_done("carry")) else {
+    if table.carry.is_empty() || build.manifest.has_done("carry") {
         return Ok(());
-    };
+    }
+    let Some(live) = tree.live()?.id().map(|id| tree.open_release(id)).transpose()? else { return Ok(()) };
     let started = Instant::now();
     let brings = recorded(build.dir(), &table.carry)?;
     for path in &brings {
         note(build, &format!("the code brings {}: it is not carried over", path.display()));
     }
     context.stages.begin("carry", None);
-    let carried = sharing::carry(table, &brings, live, build.dir(), &|done| context.stages.advance(done));
+    let carried = sharing::carry(table, &brings, &live, build.dir(), &|done| context.stages.advance(done));
     context.stages.end();
     carried?;
     Ok(build.record(record("carry", StepStatus::Done, started))?)
@@ -223,7 +217,7 @@ pub(super) fn make_python(context: &Context, tree: &Tree, build: &mut Build, set
     let made = made?;
     note(build, &format!("python {} {:?} by {:?}, {} packages", made.python, made.made, made.installer, made.packages));
     build.manifest.python = Some(made);
-    Ok(build.record(record("python", StepStatus::Done, started))?)
+    Ok(build.record_durable(record("python", StepStatus::Done, started))?)
 }
 
 /// Releases whose environment may serve again: the live one, then the newest others.

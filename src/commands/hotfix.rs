@@ -119,7 +119,7 @@ fn make(context: &Context, tree: &Tree, build: &mut Build, base: &Manifest, fix:
             old.erase(&site)?;
             if let Some(made) = source::bring(&Ready::Commit(new.clone()), &site)? {
                 // What is not from this commit is added when the build is committed.
-                build.take_listing(made)?;
+                build.take_listing(made, &[])?;
             }
         }
         Fix::Patch(text, reverse) => patch(context, build.dir().path(), text, *reverse)?,

@@ -175,6 +175,11 @@ impl Build {
     /// included: a step that is on record must still be true after a power cut.
     pub fn record(&mut self, step: StepRecord) -> Result<()> {
         self.dir.sync_file_system()?;
+        self.record_durable(step)
+    }
+
+    /// The same of a step that has made durable what it made.
+    pub fn record_durable(&mut self, step: StepRecord) -> Result<()> {
         self.manifest.steps.retain(|other| other.name != step.name);
         self.manifest.steps.push(step);
         Ok(write_manifest(&self.state, &self.manifest)?)
@@ -193,8 +198,9 @@ impl Build {
         Ok(())
     }
 
-    /// Writes down what has just been made, as it was seen then: nothing else is in the release.
-    pub fn take_listing(&mut self, made: Listing) -> Result<()> {
+    /// Writes down what has just been made, as it was seen then: nothing else is in the release but these `links`.
+    pub fn take_listing(&mut self, mut made: Listing, links: &[&Path]) -> Result<()> {
+        inventory::add(&mut made, &self.dir, links)?;
         let total = inventory::write_listing(&self.state, made)?;
         (self.manifest.entries, self.manifest.bytes) = (total.entries, total.bytes);
         Ok(())

@@ -8,11 +8,12 @@ pub use listing::{Blob, Item, Line, Lines, Listing, Seen, is_code, parse_blob, w
 
 use crate::directory::{Dir, PathError, Result};
 use crate::layout::{INVENTORY, STATE};
-use listing::{in_order, look, parse, write_line};
+pub(super) use listing::add;
+use listing::{in_order, look, look_again, parse, plain, write_line};
 use serde::Serialize;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::PathBuf;
 
 /// The largest inventory that is read: some ten million files.
 const LARGEST: u64 = 1 << 30;
@@ -100,7 +101,7 @@ pub(super) fn renew(dir: &Dir, state: &Dir) -> Result<()> {
     let Some(before) = Inventory::read(dir)? else { return Ok(()) };
     let Some(lines) = before.lines() else { return Ok(()) };
     let mut renewed = Vec::with_capacity(before.0.len());
-    let written = in_order(look(dir, &lines)?, |path, item| {
+    let written = in_order(look_again(dir, &lines)?, |path, item| {
         if lines.contains_key(path.as_os_str().as_bytes()) {
             write_line(&mut renewed, path, item);
         }
@@ -133,7 +134,6 @@ pub fn compare(dir: &Dir) -> Result<Option<Difference>> {
 pub fn recorded(dir: &Dir, paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let inventory = Inventory::read(dir)?;
     let recorded = inventory.as_ref().and_then(Inventory::lines).unwrap_or_default();
-    let plain = |path: &Path| path.components().filter(|part| *part != Component::CurDir).collect::<PathBuf>();
     let held = paths.iter().filter(|path| recorded.contains_key(plain(path).as_os_str().as_bytes()));
     Ok(held.cloned().collect())
 }

@@ -30,6 +30,30 @@ fn shared_directories_and_files_are_linked_into_every_release() {
 }
 
 #[test]
+fn links_to_what_is_shared_are_on_record_wherever_the_code_comes_from() {
+    let tree = Sandbox::laid_out();
+    let recipe = "[shared]\ndirs = ['log', 'app/cache/pages', 'very/deep/media']\n";
+    let repository = tree.repository("code");
+    tree.code("code", recipe, &[("app/cache/keep", "")]);
+    tree.commit(&repository, "with links");
+    let tar = tree.clean("tar").args(["-C", "code", "--exclude=.git", "-c", "-f", "code.tar", "."]).status();
+    assert!(tar.unwrap().success());
+    for (kind, source) in [("git", "code"), ("dir", "code"), ("tar", "code.tar")] {
+        tree.done(&["create", source, "--as", kind, "--id", kind]);
+        assert_eq!(tree.json(&["verify", kind])["ok"], true, "{kind}");
+        for path in ["log", "app/cache/pages", "very/deep/media"] {
+            let link = tree.release(kind).join(path);
+            let target = fs::read_link(&link).unwrap();
+            fs::remove_file(&link).unwrap();
+            let answer = tree.ends(1, &["--json", "verify", kind]);
+            let said: serde_json::Value = serde_json::from_str(&answer.stdout).unwrap();
+            assert_eq!(said["missing"], serde_json::json!([path]), "{kind}: {said}");
+            symlink(target, link).unwrap();
+        }
+    }
+}
+
+#[test]
 fn a_required_file_that_is_missing_is_named_and_the_build_goes_on_once_it_is_there() {
     let tree = Sandbox::with_live(&["A"]);
     let source = tree.code("code", "[shared]\nfiles = ['.env']\n", &[]);

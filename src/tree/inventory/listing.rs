@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// The name of a blob in a git repository: SHA-1 of its content.
 pub type Blob = [u8; 20];
@@ -53,20 +53,50 @@ impl Seen {
     }
 
     /// `mode size seconds.nanoseconds`. A directory's size and time say nothing: using it changes them.
-    fn describe(&self) -> String {
-        if self.is_dir() {
-            return format!("{:o}", self.mode);
+    fn describe(&self, out: &mut Vec<u8>) {
+        number::<8>(out, u64::from(self.mode), 1);
+        if !self.is_dir() {
+            out.push(b' ');
+            number::<10>(out, self.size, 1);
+            time(out, self.changed);
         }
-        format!("{:o} {} {}.{:09}", self.mode, self.size, self.changed.0, self.changed.1)
     }
 
     /// `inode seconds.nanoseconds`; without the time if the file has several names: giving it another changes that.
-    fn identify(&self) -> String {
-        if self.links > 1 {
-            return self.inode.to_string();
+    fn identify(&self, out: &mut Vec<u8>) {
+        number::<10>(out, self.inode, 1);
+        if self.links <= 1 {
+            time(out, self.touched);
         }
-        format!("{} {}.{:09}", self.inode, self.touched.0, self.touched.1)
     }
+}
+
+/// Whether `write` writes `text`.
+fn says(write: impl FnOnce(&mut Vec<u8>), text: &str) -> bool {
+    let mut written = Vec::with_capacity(64);
+    write(&mut written);
+    written == text.as_bytes()
+}
+
+/// Appends a number with at least so many digits. The standard library's way takes as long as the system's call for the
+/// file, and there are five numbers for each.
+fn number<const BASE: u64>(out: &mut Vec<u8>, mut value: u64, least: usize) {
+    let mut digits = [b'0'; 22];
+    let mut first = digits.len();
+    while value > 0 || digits.len() - first < least {
+        first -= 1;
+        digits[first] += (value % BASE) as u8;
+        value /= BASE;
+    }
+    out.extend_from_slice(&digits[first..]);
+}
+
+/// Appends ` seconds.nanoseconds`.
+fn time(out: &mut Vec<u8>, (seconds, nanoseconds): (i64, i64)) {
+    out.extend_from_slice(if seconds < 0 { b" -" } else { b" " });
+    number::<10>(out, seconds.unsigned_abs(), 1);
+    out.push(b'.');
+    number::<10>(out, nanoseconds.unsigned_abs(), 9);
 }
 
 /// One entry of a directory.
@@ -93,6 +123,15 @@ pub fn is_code(name: &OsStr) -> bool {
 /// Looks at everything in a release, on its own file system, our records and pins left out. Files that are still what
 /// `before` says hold the blob it names.
 pub(super) fn look(release: &Dir, before: &Lines<'_>) -> Result<Listing> {
+    look_in(release, before, &|_| true)
+}
+
+/// The same of what `before` has, and of what lies beside it: not of the directories that have come since.
+pub(super) fn look_again(release: &Dir, before: &Lines<'_>) -> Result<Listing> {
+    look_in(release, before, &|path| before.contains_key(path.as_os_str().as_bytes()))
+}
+
+fn look_in(release: &Dir, before: &Lines<'_>, enter: &(dyn Fn(&Path) -> bool + Sync)) -> Result<Listing> {
     let device = release.identity()?.device;
     walk(|path, above: Option<&Dir>| {
         let dir = match (above, path.file_name()) {
@@ -100,23 +139,56 @@ pub(super) fn look(release: &Dir, before: &Lines<'_>) -> Result<Listing> {
             _ => release.open_below(path)?,
         };
         let (mut below, mut items) = (Vec::new(), Vec::new());
+        let top = path.as_os_str().is_empty();
+        let known = top || before.contains_key(path.as_os_str().as_bytes());
         for name in dir.names()? {
-            if path.as_os_str().is_empty() && !is_code(&name) {
+            if top && !is_code(&name) {
                 continue;
             }
-            let Some(stat) = dir.stat(&name)? else { continue };
-            let is_link = kind(&stat) == SFlag::S_IFLNK;
-            let target = if is_link { dir.read_link(&name)?.unwrap_or_default() } else { OsString::new() };
-            if kind(&stat) == SFlag::S_IFDIR && stat.st_dev == device {
-                below.push(name.clone());
+            let Some((stat, mut item)) = look_at(&dir, &name)? else { continue };
+            if known {
+                let line = before.get(path.join(&name).as_os_str().as_bytes());
+                item.blob = line.and_then(|line| line.still(&item.seen));
             }
-            let seen = Seen::from(&stat);
-            let line = if before.is_empty() { None } else { before.get(path.join(&name).as_os_str().as_bytes()) };
-            let blob = line.and_then(|line| line.still(&seen));
-            items.push(Item { name, seen, target, blob });
+            if item.seen.is_dir() && stat.st_dev == device && enter(&path.join(&name)) {
+                below.push(name);
+            }
+            items.push(item);
         }
         Ok::<_, PathError>(Visit { handle: dir, below, found: items })
     })
+}
+
+/// One entry of a directory; which blob it holds is not known.
+fn look_at(dir: &Dir, name: &OsStr) -> Result<Option<(FileStat, Item)>> {
+    let Some(stat) = dir.stat(name)? else { return Ok(None) };
+    let is_link = kind(&stat) == SFlag::S_IFLNK;
+    let target = if is_link { dir.read_link(name)?.unwrap_or_default() } else { OsString::new() };
+    Ok(Some((stat, Item { name: name.to_owned(), seen: Seen::from(&stat), target, blob: None })))
+}
+
+/// Brings a listing up to date for what has been made at these paths in the release, and for the way there. Empty
+/// directories may have been in their place.
+pub fn add(listing: &mut Listing, release: &Dir, paths: &[&Path]) -> Result<()> {
+    for path in paths.iter().map(|path| plain(path)) {
+        listing.retain(|(at, _)| !at.starts_with(&path));
+        for part in path.ancestors() {
+            let (Some(above), Some(name)) = (part.parent(), part.file_name()) else { continue };
+            let at = listing.iter().position(|(at, _)| at == above).unwrap_or_else(|| {
+                listing.push((above.to_owned(), Vec::new()));
+                listing.len() - 1
+            });
+            let items = &mut listing[at].1;
+            items.retain(|item| item.name != name);
+            items.extend(look_at(&release.open_below(above)?, name)?.map(|(_, item)| item));
+        }
+    }
+    Ok(())
+}
+
+/// The path as a listing has it: without `.`.
+pub(super) fn plain(path: &Path) -> PathBuf {
+    path.components().filter(|part| *part != Component::CurDir).collect()
 }
 
 /// Calls `see` with every entry and its path: a directory before what is in it, its entries by name.
@@ -146,7 +218,7 @@ pub(super) fn in_order(mut listing: Listing, mut see: impl FnMut(&Path, &Item) -
 
 /// Appends one line: what it is, path, target, and for what came from git the blob and the file it is in.
 pub(super) fn write_line(out: &mut Vec<u8>, path: &Path, item: &Item) {
-    out.extend_from_slice(item.seen.describe().as_bytes());
+    item.seen.describe(out);
     for text in [path.as_os_str(), &item.target] {
         out.push(0);
         out.extend_from_slice(text.as_bytes());
@@ -155,7 +227,7 @@ pub(super) fn write_line(out: &mut Vec<u8>, path: &Path, item: &Item) {
     if let Some(blob) = &item.blob {
         write_blob(blob, out);
         out.push(b' ');
-        out.extend_from_slice(item.seen.identify().as_bytes());
+        item.seen.identify(out);
     }
     out.push(b'\n');
 }
@@ -175,7 +247,7 @@ pub type Lines<'a> = HashMap<&'a [u8], Line<'a>>;
 impl Line<'_> {
     /// Whether this is what was recorded, `target` its target if it is a link.
     pub(super) fn describes(&self, item: &Item) -> bool {
-        self.target == item.target && self.what == item.seen.describe()
+        self.target == item.target && says(|out| item.seen.describe(out), self.what)
     }
 
     /// The blob that was recorded.
@@ -187,7 +259,7 @@ impl Line<'_> {
     pub fn still(&self, seen: &Seen) -> Option<Blob> {
         let file = self.origin.split_once(' ')?.1;
         let timed = file.contains(' ') && seen.links == 1;
-        self.still_linked(seen).filter(|_| !timed || file == seen.identify())
+        self.still_linked(seen).filter(|_| !timed || says(|out| seen.identify(out), file))
     }
 
     /// The same of a file that was given other names, or lost some, since it was recorded: that changes the time of the
@@ -195,7 +267,7 @@ impl Line<'_> {
     pub fn still_linked(&self, seen: &Seen) -> Option<Blob> {
         let (blob, file) = self.origin.split_once(' ')?;
         let inode = file.split(' ').next()?;
-        let same = inode.parse() == Ok(seen.inode) && self.what == seen.describe();
+        let same = inode.parse() == Ok(seen.inode) && says(|out| seen.describe(out), self.what);
         parse_blob(blob).filter(|_| same)
     }
 }
@@ -231,4 +303,25 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Lines<'_>> {
         lines.insert(path, Line { what: text(what)?, target: OsStr::from_bytes(target), origin: text(origin)? });
     }
     Some(lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_as_they_always_were() {
+        for (mode, size, seconds, nanoseconds) in
+            [(0o100_644, 0, 0, 0), (0o120_777, u64::MAX, -1, 5), (0o100_755, 10, i64::MAX, 999_999_999)]
+        {
+            let times = ((seconds, nanoseconds), (nanoseconds, 7));
+            let seen = Seen { mode, links: 1, size, disk: 0, inode: size, changed: times.0, touched: times.1 };
+            assert!(says(|out| seen.describe(out), &format!("{mode:o} {size} {seconds}.{nanoseconds:09}")));
+            assert!(says(|out| seen.identify(out), &format!("{size} {nanoseconds}.{:09}", 7)));
+            assert!(says(|out| Seen { links: 2, ..seen }.identify(out), &size.to_string()));
+        }
+        let directory =
+            Seen { mode: 0o040_755, links: 2, size: 1, disk: 0, inode: 1, changed: (1, 1), touched: (1, 1) };
+        assert!(says(|out| directory.describe(out), "40755"));
+    }
 }
