@@ -43,7 +43,7 @@ pub mod release;
 pub mod environment;
 pub mod pin;
 
-// 1 — ground: time, directories, durable changes.
+// 1 — ground: time, directories, durable changes, memory.
 pub mod durable;
 pub mod transfer;
 pub mod removal;
@@ -52,3 +52,5 @@ pub mod sealed;
 pub mod stage;
 pub mod directory;
 pub mod clock;
+#[cfg(target_env = "musl")]
+pub mod memory;

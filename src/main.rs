@@ -2,10 +2,9 @@
 
 use std::process::ExitCode;
 
-/// The C library's own gives memory back page by page, which takes longer than all else that a start does.
 #[cfg(target_env = "musl")]
 #[global_allocator]
-static MEMORY: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+static MEMORY: releasectl::memory::Memory = releasectl::memory::Memory::unused();
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().collect();
