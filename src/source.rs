@@ -13,6 +13,7 @@ mod pack;
 mod reuse;
 mod submodules;
 mod tar;
+mod writers;
 
 pub use dir::open_dir;
 pub use git::{Commit, fetch};

@@ -41,6 +41,14 @@ pub fn workers() -> usize {
     std::thread::available_parallelism().map_or(1, |n| n.get().min(2))
 }
 
+/// Runs `work` on as many threads as work on one tree, and `meanwhile` on this one; it is told how many there are, for
+/// it may be that none can be had. Returns when all of them are over.
+pub fn beside(work: &(dyn Fn() + Sync), meanwhile: &mut dyn FnMut(usize)) {
+    std::thread::scope(|scope| {
+        meanwhile((0..workers()).filter(|_| Builder::new().spawn_scoped(scope, work).is_ok()).count());
+    });
+}
+
 /// Gives this thread an umask of its own, an empty one, so that files and directories get the modes they are made with.
 /// Where the system does not let it (some containers), they get fewer permissions and need another call.
 pub fn with_exact_modes() {
@@ -103,12 +111,11 @@ where
     let waiting = vec![(PathBuf::new(), None)];
     let state = State { waiting, handles: 0, busy: 0, idle: 0, done: Vec::new(), failed: None };
     let (state, changed) = (Mutex::new(state), Condvar::new());
-    std::thread::scope(|scope| {
-        let worker = || {
-            start();
-            work(&state, &changed, &visit);
-        };
-        let threads = (0..workers()).filter(|_| Builder::new().spawn_scoped(scope, worker).is_ok()).count();
+    let worker = || {
+        start();
+        work(&state, &changed, &visit);
+    };
+    beside(&worker, &mut |threads| {
         // None can be had: slower, on this one, whose umask belongs to others.
         if threads == 0 {
             work(&state, &changed, &visit);
@@ -118,7 +125,7 @@ where
     if let Some(error) = failed {
         return Err(error);
     }
-    done.sort_by(|a, b| a.0.cmp(&b.0));
+    done.sort_unstable_by(|a, b| a.0.cmp(&b.0));
     Ok(done)
 }
 

@@ -2,6 +2,7 @@
 //! member that is not what a release may hold is refused by name, and so is everything after it.
 
 use super::incoming::Incoming;
+use super::writers::{SHORT, Short, Writers, with_writers};
 use super::{Result, Site, SourceError, refuse_own};
 use crate::directory::{Dir, PathError, kind};
 use crate::export::MEMBER;
@@ -15,6 +16,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 use tar::{Archive, Entry, EntryType};
 
 /// Why a file is refused of which the tar leaves out the holes, in either of the two ways.
@@ -39,8 +41,10 @@ enum Maker {
 /// `read_only`. `tell` hears how many members there were so far.
 pub(super) fn unpack_own(from: &mut dyn Read, into: &Dir, read_only: bool, tell: &mut dyn FnMut(u64)) -> Result<()> {
     let mut reader = BufReader::with_capacity(BUFFER, from);
-    let unpacking = Unpacking { read_only, ..Unpacking::new(into, Maker::Git)? };
-    unpacking.run(&mut reader, &|| 0, tell)
+    with_writers(&mut |writers| {
+        let unpacking = Unpacking { read_only, ..Unpacking::new(into, Maker::Git, writers)? };
+        unpacking.run(&mut reader, &|| 0, tell)
+    })
 }
 
 /// Unpacks a tar that somebody handed in into the site's release. The papers of an export are no part of it.
@@ -48,8 +52,8 @@ pub(super) fn unpack(incoming: &Incoming, site: &Site<'_>) -> Result<()> {
     let export = incoming.export()?.is_some();
     let mut stream = incoming.stream()?;
     site.stages.begin("unpack", None);
-    let outcome = Unpacking::new(site.release, Maker::Stranger).and_then(|unpacking| {
-        let unpacking = Unpacking { papers: export, ..unpacking };
+    let outcome = with_writers(&mut |writers| {
+        let unpacking = Unpacking { papers: export, ..Unpacking::new(site.release, Maker::Stranger, writers)? };
         unpacking.run(&mut stream.reader, &|| stream.intake.read(), &mut |done| site.stages.advance(done))
     });
     site.stages.end();
@@ -71,8 +75,9 @@ impl Read for Watched<'_> {
 }
 
 /// A tar being unpacked.
-struct Unpacking<'a> {
+struct Unpacking<'a, 'w> {
     into: &'a Dir,
+    writers: &'a mut Writers<'w>,
     maker: Maker,
     /// Permission bits that are taken away, as `tar x` would: none for root.
     masked: u32,
@@ -84,18 +89,19 @@ struct Unpacking<'a> {
     room: u64,
     written: u64,
     /// The directory the last member was made in.
-    parent: Option<(PathBuf, Dir)>,
+    parent: Option<(PathBuf, Arc<Dir>)>,
     /// Names in lower case, of a stranger's members.
     seen: HashSet<Vec<u8>>,
     buffer: Vec<u8>,
 }
 
-impl<'a> Unpacking<'a> {
-    fn new(into: &'a Dir, maker: Maker) -> Result<Self> {
+impl<'a, 'w> Unpacking<'a, 'w> {
+    fn new(into: &'a Dir, maker: Maker, writers: &'a mut Writers<'w>) -> Result<Self> {
         let space = into.space()?;
         let room = space.blocks_available() * space.fragment_size();
         Ok(Self {
             into,
+            writers,
             maker,
             masked: masked(),
             read_only: false,
@@ -160,9 +166,11 @@ impl<'a> Unpacking<'a> {
         let parent = self.parent_of(&path, name)?;
         match kind {
             EntryType::Regular | EntryType::Continuous => {
-                let mut file = parent.create_file(&base, mode).map_err(|error| taken(name, error))?;
-                self.content(entry, &mut file, name)?;
-                finish(self.parent_of(&path, name)?, &base, &file, Look { mode, time: (time, 0) })?;
+                let look = Look { mode, time: (time, 0) };
+                self.file(
+                    entry,
+                    Short { member: name.to_owned(), dir: parent, name: base, content: Vec::new(), look },
+                )?;
             }
             EntryType::Symlink => {
                 let target = link_target(entry, name)?;
@@ -208,36 +216,50 @@ impl<'a> Unpacking<'a> {
         if dir.own_stat()?.st_mode & 0o7777 != mode {
             dir.set_mode(mode)?;
         }
-        self.parent = Some((path.to_owned(), dir));
+        self.parent = Some((path.to_owned(), Arc::new(dir)));
         Ok(())
     }
 
-    fn parent_of(&mut self, path: &Path, name: &Path) -> Result<&Dir> {
+    fn parent_of(&mut self, path: &Path, name: &Path) -> Result<Arc<Dir>> {
         let wanted = path.parent().unwrap_or(Path::new(""));
-        if self.parent.as_ref().is_none_or(|(at, _)| at != wanted) {
-            let dir = open_making(self.into, wanted).map_err(|error| taken(name, error))?;
-            self.parent = Some((wanted.to_owned(), dir));
+        if let Some((_, dir)) = self.parent.as_ref().filter(|(at, _)| at == wanted) {
+            return Ok(dir.clone());
         }
-        self.parent.as_ref().map(|(_, dir)| dir).ok_or_else(|| refuse(name, "it has no directory"))
+        let dir = match self.into.open_below(wanted) {
+            Ok(dir) => dir,
+            Err(_) => {
+                // A file that came before may stand in the way.
+                self.writers.settle()?;
+                open_making(self.into, wanted).map_err(|error| taken(name, error))?
+            }
+        };
+        let dir = Arc::new(dir);
+        self.parent = Some((wanted.to_owned(), dir.clone()));
+        Ok(dir)
     }
 
-    fn content(&mut self, entry: &mut Entry<'_, Watched<'_>>, file: &mut File, name: &Path) -> Result<()> {
-        let size = entry.size();
+    /// Makes a file with what the tar has of it: a short one is handed over, a long one made piece by piece.
+    fn file(&mut self, entry: &mut Entry<'_, Watched<'_>>, mut file: Short) -> Result<()> {
+        let (size, name) = (entry.size(), &file.member);
         if self.maker == Maker::Stranger && size > self.room.saturating_sub(self.written) {
             return Err(refuse(name, format!("it says it has {size} bytes, more than there is room for")));
         }
-        let copied = pour(entry, file, &mut self.buffer).map_err(|cause| {
-            let path = self.into.path().join(name);
-            if cause.raw_os_error().is_some() {
-                PathError::new("write", path, cause).into()
-            } else {
-                refuse(name, cause.to_string())
-            }
-        })?;
-        if copied != size {
-            return Err(refuse(name, format!("it is cut short: {copied} of {size} bytes")));
-        }
+        let cut = |read| match read {
+            read if read == size => Ok(()),
+            read => Err(refuse(name, format!("it is cut short: {read} of {size} bytes"))),
+        };
         self.written += size;
+        if size <= SHORT {
+            let read = entry.read_to_end(&mut file.content).map_err(|cause| refuse(name, cause.to_string()))?;
+            cut(read as u64)?;
+            return self.writers.make(file);
+        }
+        let mut made = file.dir.create_file(&file.name, file.look.mode).map_err(|error| taken(name, error))?;
+        cut(pour(entry, &mut made, &mut self.buffer).map_err(|cause| match cause.raw_os_error() {
+            Some(_) => file.dir.fail_io("write", &file.name)(cause).into(),
+            None => refuse(name, cause.to_string()),
+        })?)?;
+        finish(&file.dir, &file.name, &made, file.look)?;
         Ok(())
     }
 
@@ -245,6 +267,7 @@ impl<'a> Unpacking<'a> {
     fn hard_link(&mut self, target: &Path, path: &Path, name: &Path) -> Result<()> {
         let wrong = |why: &str| refuse(name, format!("it is a hard link to {}, {why}", target.display()));
         let Ok(Some(plain)) = plain_path(target) else { return Err(wrong("outside the release")) };
+        self.writers.settle()?;
         let base = plain.file_name().unwrap_or_default();
         let from = self.into.open_below(plain.parent().unwrap_or(Path::new("")));
         let from = from.map_err(|_| wrong("which is not there"))?;
@@ -254,7 +277,7 @@ impl<'a> Unpacking<'a> {
         }
         let own = path.file_name().unwrap_or_default();
         let into = self.parent_of(path, name)?;
-        if from.hard_link_into(base, into, own)? { Ok(()) } else { Err(wrong("under a name that is taken")) }
+        if from.hard_link_into(base, &into, own)? { Ok(()) } else { Err(wrong("under a name that is taken")) }
     }
 }
 

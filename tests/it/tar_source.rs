@@ -81,6 +81,39 @@ fn an_honest_tar_comes_out_as_it_went_in_however_it_was_packed() {
 }
 
 #[test]
+fn a_tar_of_many_files_comes_out_whole_though_several_write_it() {
+    let tree = Sandbox::laid_out();
+    let source = tree.source("many");
+    for n in 0..1500_u32 {
+        let path = source.join(format!("{}/{}/{n}", n % 7, n % 31));
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        // Around the length from which on a file is not held in memory, too.
+        let length = if n % 100 == 0 { 131_071 + n / 100 % 3 } else { n % 5000 };
+        fs::write(&path, vec![n as u8; length as usize]).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600 + n % 64)).unwrap();
+        if n % 3 == 0 {
+            fs::hard_link(&path, path.with_extension("too")).unwrap();
+        }
+    }
+    let list = tree.clean("find").args(["source-many", "-type", "f", "-printf", "%P\\0"]).output().unwrap();
+    fs::write(tree.beside("list"), list.stdout).unwrap();
+    let list = format!("--files-from={}", tree.beside("list").display());
+    // With the directories before what is in them, and without any.
+    for (id, options) in [("with", &["--sort=name", "."][..]), ("without", &["--null", &list])] {
+        let packed = tree.clean("tar").args(["-c", "-C", "source-many"]).args(options).output().unwrap();
+        assert!(packed.status.success(), "{}", String::from_utf8_lossy(&packed.stderr));
+        let answer = create(&tree, id, &packed.stdout);
+        assert_eq!(answer.code, 0, "{id}: {}", answer.stderr);
+        let (mut wanted, mut there) = (picture(&source), code(&tree, id));
+        if id == "without" {
+            wanted.retain(|path, _| !source.join(path).is_dir());
+            there.retain(|path, _| !source.join(path).is_dir());
+        }
+        assert_eq!(there, wanted, "{id}");
+    }
+}
+
+#[test]
 fn a_stream_of_several_compressed_parts_is_one_tar() {
     let tree = Sandbox::laid_out();
     let source = honest(&tree);
