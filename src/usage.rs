@@ -70,8 +70,8 @@ pub fn started_for(path: &Path) -> Vec<Process> {
     let pids = processes.filter_map(|entry| Some((entry.file_name().to_str()?.parse::<u32>().ok()?, entry.path())));
     let ours = |(pid, process): (u32, std::path::PathBuf)| {
         let environment = std::fs::read(process.join("environ")).ok()?;
-        let variables: BTreeSet<&[u8]> = environment.split(|byte| *byte == 0).collect();
-        let is_step = variables.contains(&release[..]) && operations.iter().any(|one| variables.contains(one));
+        let variables: Vec<&[u8]> = environment.split(|byte| *byte == 0).collect();
+        let is_step = variables.contains(&&release[..]) && operations.iter().any(|one| variables.contains(one));
         let command = std::fs::read(process.join("cmdline")).unwrap_or_default();
         let command = String::from_utf8_lossy(&command).replace('\0', " ").trim_end().to_owned();
         is_step.then_some(Process { pid, command })

@@ -280,7 +280,7 @@ pub(super) fn copied(context: &Context, config: &Path) -> Vec<(String, Option<Ve
             (entry.file_name().to_string_lossy().into_owned(), std::fs::read(entry.path()).ok())
         };
         let mut found: Vec<_> = own.map(read).collect();
-        found.sort();
+        found.sort_unstable();
         found
     })
 }

@@ -103,7 +103,7 @@ pub(super) fn look_around(tools: &Tools, environment: &Path) -> Result<Seen> {
     }
     let mut distributions: Vec<String> =
         rest.iter().filter(|line| !line.starts_with('>')).map(|&line| line.to_owned()).collect();
-    distributions.sort();
+    distributions.sort_unstable();
     Ok(Seen { version: version.to_owned(), distributions })
 }
 

@@ -147,7 +147,7 @@ impl<'a> Asked<'a> {
     pub(super) fn wheels(&mut self, path: &Path) -> Result<()> {
         let dir = self.release.open_below(path)?;
         let mut names = dir.names()?;
-        names.sort();
+        names.sort_unstable();
         for name in names {
             let Some(stat) = dir.stat(&name)? else { continue };
             match kind(&stat) {

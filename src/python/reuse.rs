@@ -17,7 +17,7 @@ use crate::transfer::copy_entry;
 use crate::walk::{Visit, walk};
 use nix::errno::Errno;
 use nix::sys::stat::FileStat;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -78,8 +78,9 @@ pub(super) fn link(
     if digest != sealed.digest || rewritten.len() != sealed.naming.len() {
         return unfit("its environment has been changed since it was made");
     }
-    let sources: BTreeSet<&PathBuf> = parts.iter().flat_map(|(_, linked)| &linked.uncompiled).collect();
-    let sources: Vec<PathBuf> = sources.into_iter().cloned().collect();
+    let mut sources: Vec<PathBuf> = parts.iter().flat_map(|(_, linked)| linked.uncompiled.iter().cloned()).collect();
+    sources.sort_unstable();
+    sources.dedup();
     bytecode::compile(order.tools, &new, &sources, sink)?;
     let seen = interpreter::look_around(order.tools, &path_of(order))?;
     if seen.distributions.len() != record.environment.packages {
@@ -120,7 +121,8 @@ struct Linking<'a> {
     old: &'a Dir,
     new: &'a Dir,
     rewrite: Rewrite,
-    naming: HashSet<&'a Path>,
+    /// By directory, the names of the files that name their release.
+    naming: HashMap<&'a Path, Vec<&'a OsStr>>,
 }
 
 /// What became of one directory.
@@ -155,7 +157,11 @@ fn sealed_again(new: &Dir, parts: &[(PathBuf, Linked)]) -> Result<String, Obstac
 
 impl<'a> Linking<'a> {
     fn new(old: &'a Dir, new: &'a Dir, rewrite: Rewrite, sealed: &'a Seal) -> Self {
-        Self { old, new, rewrite, naming: sealed.naming.iter().map(PathBuf::as_path).collect() }
+        let mut naming: HashMap<&Path, Vec<&OsStr>> = HashMap::new();
+        for (above, name) in sealed.naming.iter().filter_map(|path| path.parent().zip(path.file_name())) {
+            naming.entry(above).or_default().push(name);
+        }
+        Self { old, new, rewrite, naming }
     }
 
     /// Makes one directory and links what is in it.
@@ -172,6 +178,7 @@ impl<'a> Linking<'a> {
         }
         let (mut below, mut rewritten, mut uncompiled) = (Vec::new(), Vec::new(), Vec::new());
         let (mut part, mut differs) = (Part::default(), false);
+        let naming = self.naming.get(path);
         for (name, stat, entry) in seal::entries(&old)? {
             part.add(&name, &stat, &entry);
             match entry {
@@ -181,7 +188,7 @@ impl<'a> Linking<'a> {
                     new.symlink(&name, &made)?;
                     differs |= made != target;
                 }
-                Entry::File if self.naming.contains(path.join(&name).as_path()) => {
+                Entry::File if naming.is_some_and(|naming| naming.contains(&name.as_os_str())) => {
                     put(&new, &name, &renamed(&self.rewrite, &old, &name)?, &stat)?;
                     rewritten.push(path.join(&name));
                 }
@@ -200,8 +207,7 @@ impl<'a> Linking<'a> {
         let above = path.parent().filter(|_| path.ends_with(CACHE))?;
         let mut source = bytecode::stem(name)?;
         source.push(".py");
-        let source = above.join(source);
-        self.naming.contains(source.as_path()).then_some(source)
+        self.naming.get(above)?.contains(&source.as_os_str()).then(|| above.join(source))
     }
 }
 

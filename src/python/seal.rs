@@ -48,7 +48,7 @@ fn is_unshared(error: &PathError) -> bool {
 /// of another owner, setuid ones, devices and the like.
 pub(super) fn entries(dir: &Dir) -> Result<Vec<(OsString, FileStat, Entry)>, PathError> {
     let mut names = dir.names()?;
-    names.sort();
+    names.sort_unstable();
     let owner = geteuid().as_raw();
     let mut found = Vec::with_capacity(names.len());
     for name in names {

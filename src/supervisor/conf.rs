@@ -247,7 +247,7 @@ pub fn files_of(release: &Dir) -> Result<Vec<(String, String)>, ConfError> {
     let unreadable = |name: OsString| ConfError::unusable(&name.to_string_lossy(), "its name is not UTF-8");
     let named = |name: OsString| name.into_string().map_err(unreadable);
     let mut names: Vec<_> = dir.names()?.into_iter().filter(is_included).map(named).collect::<Result<_, _>>()?;
-    names.sort();
+    names.sort_unstable();
     let text = |name: String| {
         let bytes = dir.read_file(&name, LONGEST)?.unwrap_or_default();
         let text = String::from_utf8(bytes).map_err(|_| ConfError::unusable(&name, "it is not UTF-8"))?;

@@ -120,7 +120,7 @@ pub fn render(
         }
     }
     conf::declared(files.iter().map(|(name, text)| (name.as_str(), text.as_str()))).map_err(RenderError::Rendered)?;
-    files.sort();
+    files.sort_unstable();
     Ok(files)
 }
 
