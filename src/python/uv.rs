@@ -7,14 +7,14 @@
 
 use super::interpreter::Interpreter;
 use super::record::{Record, STATE};
-use super::{Kind, Order, PATIENCE, PythonError, Result, Sink, lockfile, name_of, pip, say, seal};
-use crate::directory::{Dir, PathError, kind};
+use super::{Kind, Order, PATIENCE, PythonError, Result, Sink, lockfile, name_of, pip, say};
+use crate::directory::Dir;
 use crate::removal;
 use crate::tools::{Program, ToolError};
-use crate::walk::{Visit, walk};
-use nix::sys::stat::SFlag;
 use std::ffi::OsString;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use walkdir::WalkDir;
 
 /// The cache of a build from a wheelhouse, in the release's state directory.
 const CACHE: &str = "uv-cache";
@@ -131,20 +131,9 @@ fn distrust_cache(order: &Order<'_>, sink: &mut Sink<'_>) -> Result<()> {
 fn was_written(release: &Dir) -> Result<bool> {
     let Some((record, made)) = Record::read(release)?.zip(Record::written_at(release)?) else { return Ok(false) };
     let environment = release.open_below(&record.environment.directory)?;
-    let visited = walk(|path, above| -> Result<_, PathError> {
-        let dir = seal::open(&environment, path, above)?;
-        let (mut below, mut found) = (Vec::new(), false);
-        for name in dir.names()? {
-            let Some(stat) = dir.stat(&name)? else { continue };
-            match kind(&stat) {
-                SFlag::S_IFDIR => below.push(name),
-                SFlag::S_IFREG => found |= stat.st_nlink > 1 && (stat.st_mtime, stat.st_mtime_nsec) > made,
-                _ => {}
-            }
-        }
-        Ok(Visit { handle: dir, below, found })
-    })?;
-    Ok(visited.into_iter().any(|(_, found)| found))
+    let files = WalkDir::new(environment.path()).same_file_system(true).into_iter();
+    let mut states = files.filter_map(|entry| entry.ok()?.metadata().ok());
+    Ok(states.any(|of| of.is_file() && of.nlink() > 1 && (of.mtime(), of.mtime_nsec()) > made))
 }
 
 /// Removes the cache of a build from a wheelhouse; an interrupted one may have left it.

@@ -327,6 +327,8 @@ fn what_was_edited_in_place_does_not_come_back_out_of_uvs_cache() {
         sandbox.build("A", &PythonTable::default(), &[]);
         let greeting = |id: &str| sandbox.environment(id).join("lib/python3.11/site-packages/greeting.py");
         let text = fs::read_to_string(greeting("A")).unwrap();
+        // Files are stamped in ticks of some milliseconds.
+        std::thread::sleep(std::time::Duration::from_millis(50));
         fs::write(greeting("A"), text.clone() + "print('what is it here?')\n").unwrap();
         let (built, printed) = sandbox.try_build("B", &PythonTable::default(), &["A"]);
         assert_eq!(built.unwrap().made, Made::Built);
