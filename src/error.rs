@@ -246,8 +246,8 @@ impl From<ToolError> for Error {
 /// What to do if there was not enough of what a process may have only so much of.
 fn shortage(cause: &std::io::Error) -> Option<&'static str> {
     match nix::errno::Errno::from_raw(cause.raw_os_error()?) {
-        nix::errno::Errno::EMFILE => Some("more files must be open than may be: look at `ulimit -n`, then repeat"),
-        nix::errno::Errno::EAGAIN => Some("its user may start no more processes: look at `ulimit -u`, then repeat"),
+        nix::errno::Errno::EMFILE => Some("look at `ulimit -n`, then repeat"),
+        nix::errno::Errno::EAGAIN => Some("look at `ulimit -u`, then repeat"),
         _ => None,
     }
 }

@@ -1,11 +1,14 @@
 //! Which processes run from which release, as /proc shows it: working directory, root, command line, mapped files, open
 //! files. The executable alone says nothing: a virtual environment's is the system's python.
 
+mod names;
+
 use crate::release::ReleaseId;
+use names::{Home, Name};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A process that runs from a release.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -39,9 +42,8 @@ impl Usage {
 /// Looks at every process but this one. `releases` is the directory of releases, without links. Of processes whose
 /// details this user may not see, only the command line is known.
 pub fn scan(releases: &Path) -> Usage {
-    let mut prefix = releases.as_os_str().as_bytes().to_vec();
-    prefix.push(b'/');
     let own = std::process::id();
+    let mut spaces = Spaces::new(releases);
     let Ok(table) = std::fs::read_dir("/proc") else { return Usage::default() };
     let mut usage = Usage { known: true, ..Usage::default() };
     let mut seen_any = false;
@@ -52,7 +54,7 @@ pub fn scan(releases: &Path) -> Usage {
             continue;
         }
         let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        for id in releases_of(&entry.path(), &command, &prefix) {
+        for id in releases_of(&entry.path(), &command, spaces.names(&entry.path())) {
             let command = String::from_utf8_lossy(&command).replace('\0', " ").trim_end().to_owned();
             usage.by_release.entry(id).or_default().push(Process { pid, command });
         }
@@ -79,34 +81,53 @@ pub fn started_for(path: &Path) -> Vec<Process> {
     pids.filter_map(ours).collect()
 }
 
+/// What the releases are called in each mount namespace.
+struct Spaces {
+    releases: PathBuf,
+    home: Option<Home>,
+    known: Vec<(PathBuf, Vec<Name>)>,
+}
+
+impl Spaces {
+    fn new(releases: &Path) -> Self {
+        let home = Home::of(releases, &mountinfo(Path::new("/proc/self")));
+        Self { releases: releases.to_owned(), home, known: Vec::new() }
+    }
+
+    /// Their names where this process is, and here. Of a process that may not be seen only the latter count.
+    fn names(&mut self, process: &Path) -> &[Name] {
+        let space = std::fs::read_link(process.join("ns/mnt")).unwrap_or_default();
+        if let Some(at) = self.known.iter().position(|(one, _)| *one == space) {
+            return self.known.get(at).map_or(&[], |(_, names)| names);
+        }
+        let process = if space.as_os_str().is_empty() { Path::new("/proc/self") } else { process };
+        let mut names = self.home.as_ref().map(|home| home.names(&mountinfo(process))).unwrap_or_default();
+        let here = Name::of(&self.releases);
+        names.retain(|name| *name != here);
+        names.push(here);
+        self.known.push((space, names));
+        self.known.last().map_or(&[], |(_, names)| names)
+    }
+}
+
+fn mountinfo(process: &Path) -> Vec<u8> {
+    std::fs::read(process.join("mountinfo")).unwrap_or_default()
+}
+
 /// The releases one process uses.
-fn releases_of(process: &Path, command: &[u8], prefix: &[u8]) -> BTreeSet<ReleaseId> {
+fn releases_of(process: &Path, command: &[u8], names: &[Name]) -> BTreeSet<ReleaseId> {
     let link = |name: &str| std::fs::read_link(process.join(name)).ok();
     let open = std::fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
     let open = open.filter_map(|fd| std::fs::read_link(fd.path()).ok());
-    let paths = ["cwd", "root"].into_iter().filter_map(link).chain(open);
+    let paths: Vec<PathBuf> = ["cwd", "root"].into_iter().filter_map(link).chain(open).collect();
+    let maps = std::fs::read(process.join("maps")).unwrap_or_default();
     let mut found = BTreeSet::new();
-    found.extend(paths.filter_map(|path| release_at(&path, prefix)));
-    found.extend(mentioned(command, prefix));
-    found.extend(mentioned(&std::fs::read(process.join("maps")).unwrap_or_default(), prefix));
+    for name in names {
+        found.extend(paths.iter().filter_map(|path| name.release_at(path.as_os_str().as_bytes())));
+        name.mentioned(command, &mut found);
+        name.mentioned(&maps, &mut found);
+    }
     found
-}
-
-/// The release that a path lies in.
-fn release_at(path: &Path, prefix: &[u8]) -> Option<ReleaseId> {
-    id_at(path.as_os_str().as_bytes().strip_prefix(prefix)?)
-}
-
-/// Every release whose path stands somewhere in `text`.
-fn mentioned(text: &[u8], prefix: &[u8]) -> impl Iterator<Item = ReleaseId> {
-    let first = prefix.len();
-    let starts = text.windows(first).enumerate().filter(move |(_, window)| *window == prefix);
-    starts.filter_map(move |(at, _)| id_at(&text[at + first..]))
-}
-
-fn id_at(rest: &[u8]) -> Option<ReleaseId> {
-    let end = rest.iter().position(|byte| !(byte.is_ascii_alphanumeric() || b"._+-".contains(byte)));
-    std::str::from_utf8(&rest[..end.unwrap_or(rest.len())]).ok()?.parse().ok()
 }
 
 /// A process and those it descends from, the nearest first, as far as they still run.

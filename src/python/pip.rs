@@ -13,8 +13,6 @@ use std::path::{Path, PathBuf};
 
 /// A list of requirements that was made here, in the release's state directory.
 const LIST: &str = "python-requirements.txt";
-/// What Python says of a part that the distribution has in a package of its own; the last is Debian's venv.
-const LACKING: [&str; 3] = ["No module named venv", "No module named ensurepip", "ensurepip is not available"];
 
 /// Makes the environment and installs what `order` asks for. Nothing but pip itself is compiled.
 pub(super) fn install(order: &Order<'_>, interpreter: &Interpreter, at: &Path, sink: &mut Sink<'_>) -> Result<()> {
@@ -56,7 +54,10 @@ pub(super) fn with_list(order: &Order<'_>, list: &str, use_it: impl FnOnce(PathB
 /// `python -m venv`. What ensurepip says when it fails venv keeps to itself: so ensurepip is asked once more.
 fn make(order: &Order<'_>, interpreter: &Interpreter, at: &Path, sink: &mut Sink<'_>) -> Result<()> {
     let run = |file: &Path| order.tools.program(file).args(["-I", "-m"]).limit(PATIENCE);
-    let lacks = |tail: &str| LACKING.iter().any(|words| tail.contains(words));
+    // The distribution may have them in a package of its own, and Debian's venv says so.
+    let lacks = |tail: &str| {
+        tail.contains("No module named venv") || tail.contains("ensurepip is not") || tail.contains("named ensurepip")
+    };
     let made = match run(&interpreter.file).args(["venv"]).args([at]).run(sink) {
         Err(ToolError::Failed { tail, .. }) if tail.contains("ensurepip") && !lacks(&tail) => {
             run(&at.join("bin/python")).args(["ensurepip", "--default-pip"]).run(sink)

@@ -3,7 +3,7 @@
 
 use super::{Result, Tree, TreeError};
 use crate::directory::{Dir, PathError};
-use crate::layout::{CACHE, JOURNAL, LOCK, MIRROR, TRASH};
+use crate::layout::{JOURNAL, LOCK, TRASH};
 use nix::sys::statfs::{FsType, NFS_SUPER_MAGIC, fstatfs};
 
 /// Whether a file system of this type keeps what is promised.
@@ -26,7 +26,9 @@ impl Tree {
     /// Refuses a tree in which a change would find something that may not be written to.
     pub fn refuse_unwritable(&self) -> Result<()> {
         [&self.root, &self.releases, &self.state].into_iter().try_for_each(|dir| dir.ensure_writable("."))?;
-        Ok([LOCK, JOURNAL, TRASH, MIRROR, CACHE].into_iter().try_for_each(|name| self.state.ensure_writable(name))?)
+        self.state.ensure_writable(LOCK)?;
+        self.state.ensure_writable(JOURNAL)?;
+        Ok(self.state.ensure_writable(TRASH)?)
     }
 }
 

@@ -1,6 +1,6 @@
 //! `clean`, `remove`: what is needed stays, whoever needs it and however it is written.
 
-use crate::lab::{Waiting, assert_kept, gone, tar_of, verdicts};
+use crate::lab::{Waiting, as_root_or_left_out, assert_kept, gone, tar_of, verdicts};
 use crate::sandbox::{Sandbox, picture};
 use proptest::prelude::*;
 use serde_json::Value;
@@ -106,6 +106,29 @@ fn p08_a_leased_release_stays_and_goes_once_the_lease_is_given_back() {
     assert!(tree.refused(&["remove", "shared"]).contains("leased"));
     drop(holders);
     assert_eq!(gone(&clean(&tree)), ["exclusive", "shared"]);
+}
+
+#[test]
+fn p08_a_release_that_a_process_runs_from_by_another_path_as_in_a_container_stays() {
+    if !as_root_or_left_out("a process with bind mounts of its own") {
+        return;
+    }
+    let tree = Sandbox::with_releases(&["in-the-tree", "alone", "free"]);
+    let (app, one) = (tree.beside("app"), tree.beside("one"));
+    for place in [&app, &one] {
+        fs::create_dir(place).unwrap();
+    }
+    let script = r#"mount --bind "$1" "$2" && mount --bind "$1/releases/alone" "$3" || exit
+        exec 7<"$3/version"; cd "$2/releases/in-the-tree" && echo ready; cat >/dev/null; :"#;
+    let mut shell = tree.clean("unshare");
+    shell.args(["--mount", "--propagation", "private", "sh", "-c", script, "sh"]).arg(tree.root()).args([&app, &one]);
+    let process = Waiting::start(&mut shell);
+    let cleaned = clean(&tree);
+    assert_kept(&cleaned, "in-the-tree", "in_use");
+    assert_kept(&cleaned, "alone", "in_use");
+    assert_eq!(gone(&cleaned), ["free"]);
+    drop(process);
+    assert_eq!(gone(&clean(&tree)), ["alone", "in-the-tree"]);
 }
 
 #[test]

@@ -238,7 +238,7 @@ fn too_few_descriptors_are_told_as_such() {
         let without = answer.stderr.contains("No file descriptors") || answer.stderr.contains("Too many open files");
         assert!(answer.code == 0 || without, "{limit}: {}", answer.stderr);
         let by_us = answer.stderr.lines().any(|line| line.starts_with("error: ") && line.ends_with("(os error 24)"));
-        assert!(!by_us || answer.stderr.contains("hint: more files must be open than may be"), "{}", answer.stderr);
+        assert!(!by_us || answer.stderr.contains("hint: look at `ulimit -n`"), "{}", answer.stderr);
     }
 }
 
