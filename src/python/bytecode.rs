@@ -19,14 +19,6 @@ use std::path::{Path, PathBuf};
 pub(super) const CACHE: &str = "__pycache__";
 /// Where an environment keeps what can be imported.
 const LIBRARY: &str = "lib";
-/// Compiles the files named on standard input, relative to the environment given as the only argument.
-///
-/// Bytecode is checked against its source by time and size, as Python itself writes it: both survive linking and copying
-/// (which keep times), and a file that is edited by hand is noticed. It names its source relative to the environment; the
-/// import system puts the real path in when it loads it. What is no valid Python is left uncompiled, as it will never be
-/// imported; anything else that goes wrong (a full disk) is an error. What was written is read again: before 3.14 Python
-/// takes what a full disk cut short for written.
-// A comment in it would be a part of this binary.
 const COMPILE: &str = include_str!("compile.py");
 
 /// Links the bytecode of every source file that is the same file (device and inode: both come from uv's cache) as in one

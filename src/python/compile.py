@@ -1,3 +1,10 @@
+"""Compiles the files named on standard input, relative to the environment given as the only argument.
+
+Bytecode is checked against its source by time and size, as Python itself writes it: both survive linking and copying
+(which keep times), and a file that is edited by hand is noticed. It names its source relative to the environment; the
+import system puts the real path in when it loads it. What is no valid Python is left uncompiled, as it will never be
+imported; anything else that goes wrong (a full disk) is an error.
+"""
 import os
 import py_compile
 import sys
@@ -19,6 +26,7 @@ for worker in range(workers):
                 bytecode = py_compile.compile(name, doraise=True)
             except py_compile.PyCompileError:
                 continue
+            # Before 3.14 what a full disk cut short is taken for written, and cannot be imported.
             try:
                 SourcelessFileLoader(name, bytecode).get_code(name)
             except (EOFError, ImportError):

@@ -1,3 +1,5 @@
+# Reads supervisord's configuration as supervisord itself would if `candidate` were live, and says what it makes of it.
+# Run by the interpreter that runs supervisord. In: one JSON document on standard input. Out: a line "releasectl:" and JSON.
 import fnmatch
 import json
 import os
@@ -8,7 +10,7 @@ ask = json.load(sys.stdin)
 
 def tell(**answer):
     print("\nreleasectl:" + json.dumps(answer), flush=True)
-    os._exit(0)
+    os._exit(0)  # What the interpreter takes down otherwise, the kernel does faster.
 
 
 if ask["environment"] is not None:
@@ -27,6 +29,7 @@ root, candidate, copies = os.path.realpath(ask["root"]), ask["candidate"], ask["
 
 
 def behind_current(path):
+    """What follows <root>/current in `path`, if it leads there."""
     parts = os.path.normpath(path).split("/")
     for i in range(1, len(parts)):
         if parts[i] == "current" and os.path.realpath("/".join(parts[:i]) or "/") == root:
@@ -35,6 +38,7 @@ def behind_current(path):
 
 
 def as_candidate(path):
+    """The file that stands for `path` once the candidate is live; None if there is none."""
     target = path
     if os.path.islink(path):
         target = os.path.join(os.path.dirname(path), os.readlink(path))
@@ -46,6 +50,7 @@ def as_candidate(path):
 
 
 def of_candidate(pattern):
+    """The candidate's files that `pattern` will find below <root>/current."""
     parts = os.path.normpath(pattern).split("/")
     for i in range(1, len(parts) - 1):
         if fnmatch.fnmatchcase("current", parts[i]):
@@ -56,6 +61,7 @@ def of_candidate(pattern):
 
 
 def copied(pattern):
+    """The candidate's files whose copies `pattern` will find."""
     directory, prefix = os.path.split(copies)
     wanted, name = os.path.split(pattern)
     if not any(os.path.realpath(path) == os.path.realpath(directory) for path in glob.glob(wanted)):
@@ -79,6 +85,8 @@ files = []
 
 
 class Parser(Original):
+    """Remembers which sections come from which file."""
+
     def read(self, filenames, **kwargs):
         for path in [filenames] if isinstance(filenames, str) else filenames:
             note(path)

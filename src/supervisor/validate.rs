@@ -20,16 +20,6 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Reads supervisord's configuration as supervisord itself would if `candidate` were live, and says what it makes of it.
-/// Run by the interpreter that runs supervisord. In: one JSON document on standard input. Out: a line "releasectl:" and
-/// JSON. It ends by `os._exit`: what the interpreter takes down otherwise, the kernel does faster.
-///
-/// - `behind_current`: what follows `<root>/current` in `path`, if it leads there.
-/// - `as_candidate`: the file that stands for `path` once the candidate is live; None if there is none.
-/// - `of_candidate`: the candidate's files that `pattern` will find below `<root>/current`.
-/// - `copied`: the candidate's files whose copies `pattern` will find.
-/// - `Parser`: remembers which sections come from which file.
-// A comment in it would be a part of this binary.
 const SCRIPT: &str = include_str!("validate.py");
 /// What begins the line of its answer.
 const ANSWER: &str = "releasectl:";
