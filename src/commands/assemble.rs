@@ -37,6 +37,7 @@ pub(super) fn run(context: &Context, tree: &Tree, build: &mut Build, ready: &Rea
     let settings = context.config.with_recipe(build.dir())?;
     check_recipe(context, build, manner.anyway)?;
     check_templates(context, build.dir(), &settings)?;
+    // What was brought just now has its links already.
     if still && !sharing::link(&settings.shared, tree.root(), build.dir())?.is_empty() {
         build.accept_changes()?;
     }
@@ -126,8 +127,8 @@ fn bring_source(context: &Context, tree: &Tree, build: &mut Build, ready: &Ready
         None => build.take_inventory()?,
     }
     if all {
-        // Nothing else is to be done: the commit of the whole build makes this durable too.
-        build.manifest.steps.push(done);
+        // Nothing else is to be done: the commit of the whole build makes this durable, and records it then.
+        build.record_with_commit(done);
         return Ok(listed);
     }
     build.manifest.steps.extend(brought);

@@ -42,6 +42,8 @@ pub struct Build {
     begun: Option<u64>,
     /// Whether it is empty yet, and its manifest says all there is to say.
     fresh: bool,
+    /// What is over and not durable yet.
+    pending: Vec<StepRecord>,
     started: Instant,
     _lease: Lease,
 }
@@ -107,6 +109,7 @@ impl LockedTree<'_> {
             log,
             begun: Some(begun),
             fresh: true,
+            pending: Vec::new(),
             started,
             _lease: lease,
         })
@@ -132,7 +135,17 @@ impl LockedTree<'_> {
         let begin = self.create_begin(id, cause);
         let begun = Some(self.begin(&begin)?);
         let manifest = Manifest { failure: None, ..manifest };
-        Ok(Build { dir, state, manifest, log, begun, fresh: false, started: Instant::now(), _lease: lease })
+        Ok(Build {
+            dir,
+            state,
+            manifest,
+            log,
+            begun,
+            fresh: false,
+            pending: Vec::new(),
+            started: Instant::now(),
+            _lease: lease,
+        })
     }
 
     /// Takes up a release that was built before, to run steps on it. Others may use it meanwhile; nobody cleans it.
@@ -144,7 +157,17 @@ impl LockedTree<'_> {
         // One that was there before us has no records of its own until now.
         let state = dir.ensure_dir(STATE, 0o700)?;
         let log = open_log(&state)?;
-        Ok(Build { dir, state, manifest, log, begun: None, fresh: false, started: Instant::now(), _lease: lease })
+        Ok(Build {
+            dir,
+            state,
+            manifest,
+            log,
+            begun: None,
+            fresh: false,
+            pending: Vec::new(),
+            started: Instant::now(),
+            _lease: lease,
+        })
     }
 
     /// Writes the outcome of a build into the history.
@@ -183,6 +206,12 @@ impl Build {
         self.manifest.steps.retain(|other| other.name != step.name);
         self.manifest.steps.push(step);
         Ok(write_manifest(&self.state, &self.manifest)?)
+    }
+
+    /// Records that a step is over once [`Build::ready`] has made durable what it made, and not if that fails: what could
+    /// not be written may look as if it were there.
+    pub fn record_with_commit(&mut self, step: StepRecord) {
+        self.pending.push(step);
     }
 
     /// Forgets steps, so that they are run again. Durable on return.
@@ -254,6 +283,7 @@ impl Build {
             self.take_inventory()?;
         }
         self.dir.sync_file_system()?;
+        self.manifest.steps.append(&mut self.pending);
         self.manifest.ready_at = Some(now);
         write_manifest(&self.state, &self.manifest).inspect_err(|_| self.manifest.ready_at = None)?;
         Ok(())

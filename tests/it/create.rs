@@ -1,9 +1,10 @@
 //! `create`: ids, what is left behind, and going on with what was not finished. Where code comes from has modules of its own.
 
+use crate::code::read;
 use crate::sandbox::{Answer, PROGRAM, Sandbox, Started, picture};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -225,6 +226,25 @@ fn p12_a_create_killed_before_its_first_record_is_no_release_and_can_be_cleaned(
     tree.done(&["clean"]);
     assert!(!tree.release("A").exists());
     assert_eq!(tree.history().iter().filter(|entry| entry.as_str() == "create - A interrupted").count(), 1);
+}
+
+#[test]
+fn p13_code_that_could_not_be_synced_is_not_taken_for_there() {
+    let tree = Sandbox::laid_out();
+    let repository = tree.repository("code");
+    tree.code("code", "[shared]\ndirs = ['media']\n", &[]);
+    tree.commit(&repository, "with a link");
+    let failed = tree.faulty("syncfs:error=EIO:when=1", &["create", "code", "--id", "A"]).output().unwrap();
+    assert_eq!(failed.status.code(), Some(1), "{}", String::from_utf8_lossy(&failed.stderr));
+    let (version, record) = (tree.release("A").join("version"), tree.release("A").join(".releasectl/release.json"));
+    assert!(version.exists() && !read(record).contains("\"source\",\"status\""));
+    let before = fs::metadata(&version).unwrap().ino();
+    // Or its number would be given again.
+    let kept = fs::File::open(&version).unwrap();
+    tree.done(&["create", "--resume", "A"]);
+    assert_ne!(fs::metadata(&version).unwrap().ino(), before, "what the cache shows may never have been written");
+    assert_eq!(tree.json(&["verify", "A"])["ok"], true);
+    drop(kept);
 }
 
 #[test]
