@@ -6,7 +6,7 @@ use super::writers::{SHORT, Short, Writers, with_writers};
 use super::{Result, Site, SourceError, refuse_own};
 use crate::directory::{Dir, PathError, kind};
 use crate::export::MEMBER;
-use crate::transfer::{Look, finish, masked};
+use crate::transfer::{Look, masked};
 use crate::tree::is_code;
 use nix::errno::Errno;
 use nix::sys::stat::SFlag;
@@ -254,13 +254,12 @@ impl<'a, 'w> Unpacking<'a, 'w> {
             cut(read as u64)?;
             return self.writers.make(file);
         }
-        let mut made = file.dir.create_file(&file.name, file.look.mode).map_err(|error| taken(name, error))?;
-        cut(pour(entry, &mut made, &mut self.buffer).map_err(|cause| match cause.raw_os_error() {
-            Some(_) => file.dir.fail_io("write", &file.name)(cause).into(),
-            None => refuse(name, cause.to_string()),
-        })?)?;
-        finish(&file.dir, &file.name, &made, file.look)?;
-        Ok(())
+        file.fill(&mut |made| {
+            cut(pour(entry, made, &mut self.buffer).map_err(|cause| match cause.raw_os_error() {
+                Some(_) => file.unwritten(cause),
+                None => refuse(name, cause.to_string()),
+            })?)
+        })
     }
 
     /// A second name for a file that came before, reached without following anything.

@@ -7,7 +7,8 @@ use crate::transfer::{Look, finish};
 use crate::walk::{beside, with_exact_modes};
 use std::collections::VecDeque;
 use std::ffi::OsString;
-use std::io::Write;
+use std::fs::File;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -35,12 +36,22 @@ pub(super) struct Short {
 }
 
 impl Short {
-    fn make(&self) -> Result<()> {
+    /// Makes the file and gives it what `fill` writes, then its look.
+    pub(super) fn fill(&self, fill: &mut dyn FnMut(&mut File) -> Result<()>) -> Result<()> {
         let file = self.dir.create_file(&self.name, self.look.mode);
         let mut file = file.map_err(|error| taken(&self.member, error))?;
-        file.write_all(&self.content).map_err(self.dir.fail_io("write", &self.name))?;
+        fill(&mut file)?;
         finish(&self.dir, &self.name, &file, self.look)?;
         Ok(())
+    }
+
+    /// What becomes of a failure to write to it.
+    pub(super) fn unwritten(&self, cause: io::Error) -> SourceError {
+        self.dir.fail_io("write", &self.name)(cause).into()
+    }
+
+    fn make(&self) -> Result<()> {
+        self.fill(&mut |file| file.write_all(&self.content).map_err(|cause| self.unwritten(cause)))
     }
 }
 
