@@ -36,4 +36,5 @@ for worker in range(workers):
         print("cannot compile %s: %s" % (os.path.join(sys.argv[1], name), error), flush=True)
     finally:
         os._exit(status)
-sys.exit(any([os.waitpid(child, 0)[1] for child in children]))
+failed = [child for child in children if os.waitpid(child, 0)[1]]
+sys.exit(1 if failed else 0)

@@ -121,8 +121,12 @@ fn uv(order: &Order<'_>) -> Program {
 /// Empties the cache if a file that it shares with an earlier environment was written to: whoever edits one in place edits
 /// the cache's, and would find that again in every environment that is built from there.
 fn distrust_cache(order: &Order<'_>, sink: &mut Sink<'_>) -> Result<()> {
+    if order.plan.wheelhouse.is_some() {
+        // It has a cache of its own.
+        return Ok(());
+    }
     let written = order.previous.iter().find(|release| was_written(release).unwrap_or(false));
-    let Some(release) = written.filter(|_| order.plan.wheelhouse.is_none()) else { return Ok(()) };
+    let Some(release) = written else { return Ok(()) };
     say(sink, &format!("uv's cache is emptied: files that {} shares with it have been changed\n", name_of(release)))?;
     Ok(uv(order).args(["cache", "clean", "--quiet"]).run(sink)?)
 }
