@@ -41,11 +41,13 @@ pub enum PythonError {
         /// The lock file.
         path: PathBuf,
     },
-    /// No such interpreter on this host.
-    #[error("Python{} is not installed", wanted.as_ref().map_or(String::new(), |v| format!(" {v}")))]
+    /// No such interpreter on this host, or none that answers.
+    #[error("Python{} {}", wanted.as_ref().map_or(String::new(), |v| format!(" {v}")), silent.as_ref().map_or("is not installed".into(), |why| format!("does not answer: {why}")))]
     NoInterpreter {
         /// The configured version.
         wanted: Option<String>,
+        /// Why the first one that is there says nothing.
+        silent: Option<String>,
     },
     /// The interpreter is there but cannot make environments.
     #[error("{} cannot make virtual environments: it lacks venv or ensurepip", interpreter.display())]
@@ -95,10 +97,10 @@ impl PythonError {
             Self::Missing { .. } => "add it to the code".to_owned(),
             Self::Outside { .. } => "paths of [python] are relative to the release and stay in it".to_owned(),
             Self::Alone { .. } => "name only the lock file in [python] requirements".to_owned(),
-            Self::NoInterpreter { wanted: Some(version) } => {
+            Self::NoInterpreter { wanted: Some(version), .. } => {
                 format!("install python{version} (with its venv module), or correct [python] version")
             }
-            Self::NoInterpreter { wanted: None } => "install python3 with its venv module".to_owned(),
+            Self::NoInterpreter { wanted: None, .. } => "install python3 with its venv module".to_owned(),
             Self::NoVenv { version, .. } => {
                 let minor: Vec<&str> = version.split('.').take(2).collect();
                 format!("install its venv module (on Debian: apt install python{}-venv), or uv", minor.join("."))

@@ -41,16 +41,18 @@ impl Interpreter {
     /// The interpreter for a configured version (`3`, `3.11`, `3.11.2`): `pythonX.Y` on PATH, else a `python3` that is
     /// of that version, else what uv knows of (it never downloads one).
     pub(super) fn find(tools: &Tools, version: Option<&str>) -> Result<Self> {
-        let Some(version) = version else {
-            return Self::ask(tools, "python3").ok_or(PythonError::NoInterpreter { wanted: None });
+        let mut silent = None;
+        let mut ask = |name: &str| {
+            let answer = Self::ask(tools, name).unwrap_or_else(|error| {
+                silent.get_or_insert(error.to_string());
+                None
+            });
+            answer.filter(|found| version.is_none_or(|wanted| found.is(wanted)))
         };
-        let numbers: Vec<&str> = version.split('.').take(2).collect();
-        let name = format!("python{}", numbers.join("."));
-        let suits = |found: &Self| found.is(version);
-        let found = Self::ask(tools, &name).filter(suits).or_else(|| Self::ask(tools, "python3").filter(suits));
-        found
-            .or_else(|| Self::ask(tools, &known_to_uv(tools, version)?).filter(suits))
-            .ok_or_else(|| PythonError::NoInterpreter { wanted: Some(version.to_owned()) })
+        let numbers = version.map(|version| version.split('.').take(2).collect::<Vec<_>>().join("."));
+        let own = numbers.and_then(|numbers| ask(&format!("python{numbers}")));
+        let found = own.or_else(|| ask("python3")).or_else(|| ask(&known_to_uv(tools, version?)?));
+        found.ok_or_else(|| PythonError::NoInterpreter { wanted: version.map(str::to_owned), silent })
     }
 
     /// Whether its version is `wanted` or begins with it.
@@ -58,12 +60,13 @@ impl Interpreter {
         self.version.strip_prefix(wanted).is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_digit()))
     }
 
-    /// Asks the program `name`; `None` if there is none or it does not answer, as pyenv's stand-ins do.
-    fn ask(tools: &Tools, name: &str) -> Option<Self> {
-        let answer = said(tools.program(tools.find(name)?).args(["-I", "-S", "-c", WHO])).ok()?;
+    /// Asks the program `name`; `None` if there is none. An error if it does not answer, as pyenv's stand-ins do not.
+    fn ask(tools: &Tools, name: &str) -> Result<Option<Self>, ToolError> {
+        let Some(file) = tools.find(name) else { return Ok(None) };
+        let answer = said(tools.program(file).args(["-I", "-S", "-c", WHO]))?;
         let mut lines = answer.lines().map(str::to_owned);
-        let (file, version, tag) = (lines.next()?, lines.next()?, lines.next()?);
-        Some(Self { file: file.into(), version, tag })
+        let mut next = || lines.next();
+        Ok(next().zip(next()).zip(next()).map(|((file, version), tag)| Self { file: file.into(), version, tag }))
     }
 }
 

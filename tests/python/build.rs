@@ -1,6 +1,6 @@
 //! Environments built afresh.
 
-use crate::sandbox::{Sandbox, Wheel, With, greeting, hello, naming, snapshot};
+use crate::sandbox::{PYTHON, Sandbox, Wheel, With, greeting, hello, naming, snapshot};
 use releasectl::directory::Dir;
 use releasectl::python::{self, Installer, Made, PythonError};
 use releasectl::recipe::PythonTable;
@@ -271,8 +271,7 @@ fn a_dead_interpreter_is_noticed_and_said() {
     for (with, _) in BOTH {
         let mut sandbox = Sandbox::new(with);
         let own = sandbox.outside().join("python/bin");
-        fs::create_dir_all(&own).unwrap();
-        fs::copy(fs::canonicalize(crate::sandbox::PYTHON).unwrap(), own.join("python3")).unwrap();
+        sandbox.install(&fs::canonicalize(PYTHON).unwrap(), &own.join("python3"));
         sandbox.look_in(Some(own.clone()));
         let table = sandbox.offline_code("one", "hello==1.0\n");
         let built = sandbox.build("one", &table, &[]);
@@ -281,10 +280,25 @@ fn a_dead_interpreter_is_noticed_and_said() {
         let dead = python::alive(&sandbox.tools, &sandbox.environment("one")).unwrap_err();
         assert!(matches!(dead, PythonError::Dead { .. }));
         assert!(dead.hint().unwrap().contains("deploy again"), "{dead}");
-        fs::write(own.join("python3"), "#!/bin/sh\nexec sleep 60\n").unwrap();
-        fs::set_permissions(own.join("python3"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        sandbox.script(&own.join("python3"), "exec sleep 60");
         let hung = python::alive(&sandbox.tools, &sandbox.environment("one")).unwrap_err();
         assert!(hung.to_string().contains("did not end within 10 s"), "{hung}");
+    }
+}
+
+#[test]
+fn an_interpreter_that_is_there_but_does_not_answer_is_not_called_missing() {
+    for (with, _) in BOTH {
+        let mut sandbox = Sandbox::new(with);
+        let own = sandbox.outside().join("bin");
+        sandbox.script(&own.join("python3.99"), "echo pyenv: 3.99 is not chosen; exit 127");
+        sandbox.look_in(Some(own));
+        let mut table = sandbox.offline_code("one", "hello==1.0\n");
+        table.version = Some("3.99".into());
+        let (built, _) = sandbox.try_build("one", &table, &[]);
+        let error = built.unwrap_err().to_string();
+        assert!(error.starts_with("Python 3.99 does not answer: python3.99 failed"), "{error}");
+        assert!(error.ends_with("\npyenv: 3.99 is not chosen"), "{error}");
     }
 }
 

@@ -57,6 +57,19 @@ impl Sandbox {
         self.dir.path()
     }
 
+    /// Puts a program there. Another process writes it: a file that this one has open for writing is open for a moment
+    /// in every child that another test starts, and the kernel starts no program that is.
+    pub fn install(&self, from: &Path, to: &Path) {
+        assert!(Command::new("install").arg("-D").arg(from).arg(to).status().unwrap().success());
+    }
+
+    /// Puts a shell script there.
+    pub fn script(&self, to: &Path, text: &str) {
+        let draft = self.dir.path().join("draft");
+        fs::write(&draft, format!("#!/bin/sh\n{text}\n")).unwrap();
+        self.install(&draft, to);
+    }
+
     pub fn release(&self, id: &str) -> PathBuf {
         self.root.join("releases").join(id)
     }
