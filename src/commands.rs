@@ -38,6 +38,7 @@ pub mod supervisorctl;
 pub mod task;
 mod tee;
 pub mod verify;
+mod way;
 
 use crate::config::Config;
 use crate::directory::Dir;

@@ -19,8 +19,8 @@ const COMPOSED: [(&str, &[&str]); 5] = [
     ("remove", &["clean"]),
 ];
 /// Below commands/ and no verbs: what several of them share.
-const SHARED: [&str; 9] =
-    ["activation", "arrival", "assemble", "bring_up", "describe", "hooks", "inside", "programs", "tee"];
+const SHARED: [&str; 10] =
+    ["activation", "arrival", "assemble", "bring_up", "describe", "hooks", "inside", "programs", "tee", "way"];
 
 /// What only one place may do: words of the code, and the files that may hold them.
 const HOMES: [(&str, &[&str], &[&str]); 7] = [

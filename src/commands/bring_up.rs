@@ -8,19 +8,18 @@
 use super::activation::{Activation, Unconfirmed};
 use super::hooks::{self, News, Turn};
 use super::inside::workplace;
-use super::programs::{self, Hooked, configured, connect, ours, owner, together};
+use super::programs::{Hooked, configured, owner, together};
+use super::way::{Side, Way, barred, refused};
 use super::{Context, Outcome as Told};
 use crate::error::{Error, Kind, Result};
-use crate::health::Health;
 use crate::identity::as_root;
 use crate::operation::{Following, Operation, Outcome, Programs};
-use crate::recipe::{OnFailure, Settings, Wiring};
+use crate::recipe::{OnFailure, Wiring};
 use crate::release::ReleaseId;
 use crate::standing::Standing;
 use crate::supervisor::conf::{Declared, files_of, wire};
-use crate::supervisor::roll::{Done, up};
-use crate::supervisor::validate::Candidate;
-use crate::supervisor::{Change, Supervisor, SupervisorError};
+use crate::supervisor::roll::Done;
+use crate::supervisor::{Change, Supervisor};
 use crate::tree::{Flip, LockedTree, Tree};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -46,40 +45,34 @@ pub(super) fn go_live(context: &Context, locked: &mut LockedTree<'_>, wanted: &G
     if !wanted.restart {
         return leave_programs(context, locked, wanted, &standing);
     }
-    let side = Side::of(context, locked.tree(), wanted.to)?;
-    let before =
-        if configured(context).is_some() { ours(context, locked.tree(), &standing) } else { Declared::default() };
-    let declares = !(before.groups.is_empty() && side.declared.groups.is_empty());
-    if !declares && side.health.is_none() {
+    let way = Way::to(context, locked.tree(), &standing, wanted.to)?;
+    let programs = way.has_programs();
+    if !programs && way.side.health.is_none() {
         return plain(context, locked, wanted, &standing, Following::Nothing);
     }
     if stays && standing.owed.is_nothing() {
         return Ok(Activation::of(false, standing.live.clone(), standing.live, wanted.cause));
     }
-    let (supervisor, running) = match declares.then(|| reach(context, locked.tree(), &side, &before)).transpose() {
+    let (supervisor, running) = match programs.then(|| way.reach(context, locked.tree())).transpose() {
         Ok(reached) => reached.flatten().unzip(),
-        Err(obstacle) if obstacle.is_unreachable() || matches!(obstacle, SupervisorError::Unexpected(_)) => {
-            return Ok(Activation::not_begun(&obstacle, standing.live, wanted.to.clone(), wanted.cause));
-        }
-        Err(obstacle) => return Err(refused(&obstacle)),
+        Err(obstacle) => return barred(&obstacle, standing.live, wanted.to, wanted.cause),
     };
     let mut up = standing.owed.up.clone();
     up.extend(running.into_iter().flatten());
-    let passage = Passage { context, wanted, side, before, supervisor, up, started: Instant::now() };
+    let passage = Passage { context, wanted, way, supervisor, up, started: Instant::now() };
     passage.make(locked, &standing)
 }
 
 /// Brings the live release's programs over if they are not yet, and restarts them in any case.
 pub(super) fn again(context: &Context, locked: &mut LockedTree<'_>, live: &ReleaseId) -> Result<Told> {
     let (tree, standing) = (locked.tree(), locked.standing().clone());
-    let side = Side::of(context, tree, live)?;
-    let before = ours(context, tree, &standing);
-    let Some((supervisor, _)) = reach(context, tree, &side, &before).map_err(|obstacle| refused(&obstacle))? else {
+    let way = Way::to(context, tree, &standing, live)?;
+    let Some((supervisor, _)) = way.reach(context, tree).map_err(|obstacle| refused(&obstacle))? else {
         return Ok(Told::Programs(Done::default().into()));
     };
     let started = Instant::now();
-    let step = Step { before: &before, wanted: standing.owed.up.clone(), back: None, cause: "restart" };
-    match bring(context, tree, Some(&supervisor), &side, step) {
+    let step = Step { before: &way.before, wanted: standing.owed.up.clone(), back: None, cause: "restart" };
+    match bring(context, tree, Some(&supervisor), &way.side, step) {
         Ok(done) => {
             if let Some(since) = standing.owed.since {
                 locked.confirmed(since, Outcome::Done, started, Some("by a later restart".to_owned()));
@@ -131,49 +124,6 @@ fn plain(
     context.tell(locked);
     let flipped = flipped?;
     Ok(Activation { confirmed: nothing, ..Activation::of(true, flipped.from, flipped.to, wanted.cause) })
-}
-
-/// A release from the side of what comes up.
-struct Side {
-    id: ReleaseId,
-    settings: Settings,
-    declared: Declared,
-    health: Option<Health>,
-}
-
-impl Side {
-    fn of(context: &Context, tree: &Tree, id: &ReleaseId) -> Result<Self> {
-        let settings = context.config.with_recipe(&tree.open_release(id)?)?;
-        let health = Health::new(&settings.health)?;
-        let refused = |error: Error| Error { kind: Kind::Refused, ..error };
-        let declared = programs::declared(context, tree, id).map_err(refused)?;
-        Ok(Self { id: id.clone(), settings, declared, health })
-    }
-}
-
-/// The supervisord that is to have `side`'s programs and could start them from their files, and what is up there of both
-/// sides. Nothing is changed.
-fn reach(
-    context: &Context,
-    tree: &Tree,
-    side: &Side,
-    before: &Declared,
-) -> Result<Option<(Supervisor, BTreeSet<String>)>, SupervisorError> {
-    let Some(config) = configured(context) else { return Ok(None) };
-    let supervisor = connect(config)?;
-    let (root, path) = (tree.layout().root(), tree.layout().release(&side.id));
-    let candidate = Candidate { root, path: &path, copies: programs::copies(context, config) };
-    let mut both = before.clone();
-    together(&mut both, side.declared.clone());
-    let running = as_root(|| {
-        supervisor.check(&context.tools, &candidate, before, &side.declared)?;
-        supervisor.programs()
-    })?;
-    Ok(Some((supervisor, up(&both, &running))))
-}
-
-fn refused(obstacle: &SupervisorError) -> Error {
-    Error { hint: obstacle.hint().map(str::to_owned), ..Error::refused(format!("{obstacle}; nothing was changed")) }
 }
 
 /// Why a release did not come up, and what is to be known for going back.
@@ -256,8 +206,7 @@ pub(super) fn install(context: &Context, config: &Path, files: &[(String, String
 struct Passage<'a> {
     context: &'a Context,
     wanted: &'a GoLive<'a>,
-    side: Side,
-    before: Declared,
+    way: Way,
     supervisor: Option<Supervisor>,
     up: BTreeSet<String>,
     started: Instant,
@@ -277,8 +226,8 @@ impl Passage<'_> {
             let flipped = flipped?;
             (Some(flipped.seq), flipped.from)
         };
-        let step = Step { before: &self.before, wanted: self.up.clone(), back: None, cause };
-        let brought = bring(self.context, locked.tree(), self.supervisor.as_ref(), &self.side, step);
+        let step = Step { before: &self.way.before, wanted: self.up.clone(), back: None, cause };
+        let brought = bring(self.context, locked.tree(), self.supervisor.as_ref(), &self.way.side, step);
         let activation = Activation::of(true, standing.live.clone(), Some(to.clone()), cause);
         let activation = match brought {
             Ok(_) => {
@@ -317,7 +266,7 @@ impl Passage<'_> {
         let to = self.wanted.to;
         let message = format!("release {to} did not come up: {}", setback.why);
         let hint = setback.hint.clone();
-        let target = match (self.side.settings.activate.on_failure, from, seq) {
+        let target = match (self.way.side.settings.activate.on_failure, from, seq) {
             (OnFailure::Stay, ..) => Err("as on_failure = \"stay\" says".to_owned()),
             (OnFailure::Rollback, Some(from), Some(seq)) => match locked.tree().activatable(&from) {
                 Ok(_) => Ok((from, seq)),
@@ -382,8 +331,8 @@ impl Passage<'_> {
         already: BTreeMap<String, i32>,
     ) -> Result<(), String> {
         let side = Side::of(self.context, tree, from).map_err(|error| error.message)?;
-        let mut before = self.before.clone();
-        together(&mut before, self.side.declared.clone());
+        let mut before = self.way.before.clone();
+        together(&mut before, self.way.side.declared.clone());
         let step = Step { before: &before, wanted, back: Some(already), cause: "rollback" };
         bring(self.context, tree, self.supervisor.as_ref(), &side, step).map(drop).map_err(|setback| setback.why)
     }

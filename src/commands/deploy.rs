@@ -8,16 +8,17 @@ use super::clean::{self, Clean};
 use super::create::{self, Create, Resume};
 use super::hooks::{self, News, Turn};
 use super::inside::refuse_leftovers;
+use super::way::foresee;
 use super::{Context, Outcome, Target};
 use crate::error::{Error, Kind, Result};
 use crate::journal::Tail;
 use crate::lock::{LockError, holder_of};
 use crate::operation::{Begin, Event, Operation, Record};
 use crate::pin::Pin;
-use crate::recipe::{Phase, Settings};
+use crate::recipe::{Phase, Settings, Step};
 use crate::release::{ReleaseId, State, StepRecord, StepStatus};
 use crate::steps::{self, record};
-use crate::tree::{Build, Tree};
+use crate::tree::{Build, LockedTree, Tree};
 use serde::Serialize;
 use std::time::Instant;
 
@@ -197,6 +198,13 @@ impl Deploying<'_> {
         let id = build.id().clone();
         let resume =
             || format!("`releasectl deploy --resume` goes on where it stopped; `releasectl log {id}` tells more");
+        let started = Instant::now();
+        if !self.left(build, Phase::Prepare).is_empty()
+            && let Some(barred) = foresee(self.context, self.tree, &id, "deploy")?
+        {
+            self.note(&mut self.context.lock_briefly(self.tree)?, &barred, started);
+            return Ok(barred);
+        }
         if self.phase(build, Phase::Prepare).map_err(|error| error.or_hint(resume))? {
             build.take_inventory()?;
         }
@@ -208,11 +216,8 @@ impl Deploying<'_> {
         }
         let wanted = GoLive { operation: Operation::Activate, to: &id, cause: "deploy", restart: true };
         let activation = go_live(self.context, &mut locked, &wanted)?;
-        let status = if activation.unconfirmed.is_some() { StepStatus::Failed } else { StepStatus::Done };
-        let done = record("activate", status, started);
-        locked.deploy_step(self.seq, done.clone());
+        self.note(&mut locked, &activation, started);
         drop(locked);
-        self.steps.push(done);
         if activation.unconfirmed.is_some() {
             return Ok(activation);
         }
@@ -221,6 +226,14 @@ impl Deploying<'_> {
             Error { kind: Kind::NotConfirmed, message, ..error }.or_hint(resume)
         })?;
         Ok(activation)
+    }
+
+    /// Puts on record what became of the activation.
+    fn note(&mut self, locked: &mut LockedTree<'_>, activation: &Activation, started: Instant) {
+        let status = if activation.unconfirmed.is_some() { StepStatus::Failed } else { StepStatus::Done };
+        let done = record("activate", status, started);
+        locked.deploy_step(self.seq, done.clone());
+        self.steps.push(done);
     }
 
     /// Says which programs this deploy stopped and did not come to start again.
@@ -235,20 +248,24 @@ impl Deploying<'_> {
         }
     }
 
+    /// The steps of one phase that are not on record.
+    fn left(&self, build: &Build, phase: Phase) -> Vec<Step> {
+        let wanted = steps::of_phase(&self.settings, phase);
+        wanted.filter(|step| !build.manifest.has_done(&step.name)).cloned().collect()
+    }
+
     /// Runs the steps of one phase that are not on record. Returns whether any was run.
     fn phase(&mut self, build: &mut Build, phase: Phase) -> Result<bool> {
-        let wanted: Vec<_> = steps::of_phase(&self.settings, phase).cloned().collect();
-        let mut any = false;
-        for step in wanted.iter().filter(|step| !build.manifest.has_done(&step.name)).cloned().collect::<Vec<_>>() {
-            any = true;
-            let done = run_step(self.context, self.tree, build, &self.settings, &step, "deploy")?;
+        let left = self.left(build, phase);
+        for step in &left {
+            let done = run_step(self.context, self.tree, build, &self.settings, step, "deploy")?;
             if let Ok(mut locked) = self.context.lock_briefly(self.tree) {
                 locked.deploy_step(self.seq, done.clone());
             }
             self.steps.retain(|before| before.name != done.name);
             self.steps.push(done);
         }
-        Ok(any)
+        Ok(!left.is_empty())
     }
 }
 

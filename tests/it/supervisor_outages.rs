@@ -79,6 +79,40 @@ fn a_broken_file_is_refused_before_the_flip(version: Version) {
     assert_eq!(world.history(), ["activate A done"]);
 }
 
+fn what_supervisord_would_not_take_is_refused_before_a_prepare_step_runs(version: Version) {
+    let mut world = world(version);
+    fs::write(world.tree.beside("others/their.conf"), "[program:their]\ncommand=/bin/sleep 1000\n").unwrap();
+    let source = world.tree.source("app");
+    fs::create_dir_all(source.join("services/supervisor")).unwrap();
+    let recipe = "[[step]]\nname = \"migrate\"\nrun = \"touch ../../migrated && ln -s /bin/sleep made\"\n";
+    fs::write(source.join("releasectl.toml"), recipe).unwrap();
+    let declare = |conf: &str| {
+        let conf = conf.replace("ROOT", world.tree.root().to_str().unwrap());
+        fs::write(source.join("services/supervisor/app.conf"), conf).unwrap();
+    };
+    let (deploy, migrated) = (format!("deploy {}", source.display()), world.tree.at("migrated"));
+    for (conf, why) in [
+        (sleeper("their", ""), "[program:their]"),
+        ("[program:web]\ncommand=/bin/sleep 1\nuser=nobody_of_that_name\n".into(), "nobody_of_that_name"),
+    ] {
+        declare(&conf);
+        let answer = world.ends(3, &deploy);
+        assert!(answer.stderr.contains(why) && answer.stderr.contains("nothing was changed"), "{}", answer.stderr);
+    }
+    // What a program runs may be made by the steps.
+    declare("[program:web]\ncommand=ROOT/current/made 1000\ndirectory=ROOT/current\nstartsecs=0\n");
+    world.kill();
+    let document = world.json(5, &deploy);
+    assert_eq!(document["steps"].as_array().unwrap().last().unwrap()["name"], "activate", "{document}");
+    assert!(!migrated.exists());
+    assert_eq!(world.tree.live().as_deref(), Some("A"));
+    fs::remove_file(world.tree.beside("others/their.conf")).unwrap();
+    world.start();
+    world.done("deploy --resume");
+    assert!(migrated.exists());
+    world.is_well(&world.tree.live().unwrap(), &["web"]);
+}
+
 fn a_release_that_declares_a_program_of_others_is_refused(version: Version) {
     let world = world(version);
     fs::write(world.tree.beside("others/their.conf"), "[program:their]\ncommand=/bin/sleep 1000\n").unwrap();
@@ -212,6 +246,7 @@ on_both_versions!(
     the_text_unchanged_the_programs_move,
     a_release_without_programs_is_not_confirmed_while_some_run,
     a_broken_file_is_refused_before_the_flip,
+    what_supervisord_would_not_take_is_refused_before_a_prepare_step_runs,
     a_release_that_declares_a_program_of_others_is_refused,
     a_missing_command_brings_back_what_was_live,
     a_dangling_current_stops_nothing_and_is_mended,
