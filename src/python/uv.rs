@@ -7,14 +7,14 @@
 
 use super::interpreter::Interpreter;
 use super::record::{Record, STATE};
-use super::{Kind, Order, PATIENCE, PythonError, Result, Sink, lockfile, name_of, pip, say};
-use crate::directory::Dir;
+use super::{Kind, Order, PATIENCE, PythonError, Result, Sink, bytecode, lockfile, name_of, pip, say, seal};
+use crate::directory::{Dir, PathError, kind};
 use crate::removal;
 use crate::tools::{Program, ToolError};
+use crate::walk::{Visit, walk};
+use nix::sys::stat::SFlag;
 use std::ffi::OsString;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use walkdir::WalkDir;
 
 /// The cache of a build from a wheelhouse, in the release's state directory.
 const CACHE: &str = "uv-cache";
@@ -131,13 +131,25 @@ fn distrust_cache(order: &Order<'_>, sink: &mut Sink<'_>) -> Result<()> {
     Ok(uv(order).args(["cache", "clean", "--quiet"]).run(sink)?)
 }
 
-/// Whether a file of the release's environment that has other names too was written to after it was made.
+/// Whether a file of the release's environment that has other names too was written to after it was made. Bytecode is
+/// left out: uv's cache has none.
 fn was_written(release: &Dir) -> Result<bool> {
     let Some((record, made)) = Record::read(release)?.zip(Record::written_at(release)?) else { return Ok(false) };
     let environment = release.open_below(&record.environment.directory)?;
-    let files = WalkDir::new(environment.path()).same_file_system(true).into_iter();
-    let mut states = files.filter_map(|entry| entry.ok()?.metadata().ok());
-    Ok(states.any(|of| of.is_file() && of.nlink() > 1 && (of.mtime(), of.mtime_nsec()) > made))
+    let visited = walk(|path, above| {
+        let dir = seal::open(&environment, path, above)?;
+        let (mut below, mut written) = (Vec::new(), false);
+        for name in dir.names()? {
+            let Some(of) = dir.stat(&name)? else { continue };
+            match kind(&of) {
+                SFlag::S_IFDIR if name != bytecode::CACHE => below.push(name),
+                SFlag::S_IFREG => written |= of.st_nlink > 1 && (of.st_mtime, of.st_mtime_nsec) > made,
+                _ => {}
+            }
+        }
+        Ok::<_, PathError>(Visit { handle: dir, below, found: written })
+    })?;
+    Ok(visited.into_iter().any(|(_, written)| written))
 }
 
 /// Removes the cache of a build from a wheelhouse; an interrupted one may have left it.
