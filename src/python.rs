@@ -28,6 +28,7 @@ use crate::directory::{Dir, PathError, kind};
 use crate::export::Luggage;
 use crate::removal;
 use crate::tools::{ToolError, Tools};
+use crate::tree::Listing;
 use interpreter::Interpreter;
 use nix::sys::stat::SFlag;
 use record::Record;
@@ -59,20 +60,52 @@ pub struct Order<'a> {
     pub tools: &'a Tools,
 }
 
+/// An environment that is there and whole.
+#[derive(Debug)]
+pub struct Built {
+    record: Record,
+    on_record: bool,
+    listing: Option<Listing>,
+}
+
+impl Built {
+    /// What the manifest tells of it.
+    pub fn environment(&self) -> &Environment {
+        &self.record.environment
+    }
+
+    /// What is in it, by paths relative to it; `None` if not all of it has been looked at, or if the code may have been
+    /// changed while it was made.
+    pub fn take_listing(&mut self) -> Option<Listing> {
+        self.listing.take()
+    }
+
+    /// Puts it on record. It and the record are durable on return.
+    pub fn finish(self, release: &Dir) -> Result<Environment> {
+        if self.on_record { Ok(self.record.environment) } else { self.record.finish(release) }
+    }
+
+    /// The record that is still to be written into the release's state directory once the environment is durable: name and
+    /// content.
+    pub fn paper(&self) -> Result<Option<(&'static str, Vec<u8>)>> {
+        if self.on_record { Ok(None) } else { self.record.paper().map(Some) }
+    }
+}
+
 /// Makes the environment `order` asks for. One that is already there, finished for the same digest and interpreter, and
-/// alive, is left as it is; an unfinished one is removed first. Durable on return.
-pub fn build(order: &Order<'_>, sink: &mut Sink<'_>) -> Result<Environment> {
+/// alive, is left as it is; an unfinished one is removed first. What is made is neither durable nor on record yet.
+pub fn build(order: &Order<'_>, sink: &mut Sink<'_>) -> Result<Built> {
     let interpreter = Interpreter::find(order.tools, order.plan.version.as_deref())?;
     let recorded = Record::read(order.release)?;
-    if let Some(environment) = recorded.as_ref().and_then(|record| standing(order, &interpreter, record)) {
-        return Ok(environment);
+    if let Some(record) = recorded.as_ref().filter(|record| stands(order, &interpreter, record)) {
+        return Ok(Built { record: record.clone(), on_record: true, listing: None });
     }
     clear(order, recorded.as_ref())?;
     Record::begin(order.release, order.plan)?;
     let mut because = None;
     for previous in order.previous {
         match reuse::link(order, &interpreter, previous, sink) {
-            Ok(record) => return record.finish(order.release),
+            Ok((record, listing)) => return Ok(Built { record, on_record: false, listing: Some(listing) }),
             Err(Obstacle::Failed(error)) => return Err(error),
             Err(Obstacle::Unfit(why)) => {
                 let why = format!("{}: {why}", name_of(previous));
@@ -82,9 +115,9 @@ pub fn build(order: &Order<'_>, sink: &mut Sink<'_>) -> Result<Environment> {
             }
         }
     }
-    let mut record = afresh(order, &interpreter, sink)?;
-    record.environment.because = because;
-    record.finish(order.release)
+    let mut built = afresh(order, &interpreter, sink)?;
+    built.record.environment.because = because;
+    Ok(built)
 }
 
 /// Makes the environment that came with the release from another host right at its new path, so that [`build`] finds it
@@ -107,14 +140,14 @@ pub fn alive(tools: &Tools, environment: &Path) -> Result<String> {
     interpreter::look_around(tools, environment).map(|seen| seen.version)
 }
 
-/// What is recorded and still there, if it is what is asked for.
-fn standing(order: &Order<'_>, interpreter: &Interpreter, record: &Record) -> Option<Environment> {
+/// Whether what is recorded is what is asked for, and still there.
+fn stands(order: &Order<'_>, interpreter: &Interpreter, record: &Record) -> bool {
     let asked = record.answers(order.plan, interpreter) && record.is_of(order.release);
-    (asked && alive(order.tools, &path_of(order)).is_ok()).then(|| record.environment.clone())
+    asked && alive(order.tools, &path_of(order)).is_ok()
 }
 
 /// Installs everything, compiles it and takes its seal.
-fn afresh(order: &Order<'_>, interpreter: &Interpreter, sink: &mut Sink<'_>) -> Result<Record> {
+fn afresh(order: &Order<'_>, interpreter: &Interpreter, sink: &mut Sink<'_>) -> Result<Built> {
     make_parent(order)?;
     let environment = path_of(order);
     let installer = match order.tools.find("uv") {
@@ -131,10 +164,13 @@ fn afresh(order: &Order<'_>, interpreter: &Interpreter, sink: &mut Sink<'_>) -> 
     let uncompiled = bytecode::adopt(&dir, interpreter, &earlier(order))?;
     bytecode::compile(order.tools, &dir, &uncompiled, sink)?;
     let seen = interpreter::look_around(order.tools, &environment)?;
-    let seal = match &order.plan.bound {
+    let (seal, listing) = match &order.plan.bound {
         None => seal::take(&dir, order.release, installer == Installer::Uv && !order.plan.local)?,
         Some(_) => None,
-    };
+    }
+    .unzip();
+    // A package that is built where its code lies may leave something there.
+    let listing = listing.filter(|_| !order.plan.local);
     let environment = Environment {
         directory: order.plan.directory.clone(),
         python: interpreter.version.clone(),
@@ -146,7 +182,8 @@ fn afresh(order: &Order<'_>, interpreter: &Interpreter, sink: &mut Sink<'_>) -> 
         because: None,
         packages: seen.distributions.len(),
     };
-    Ok(Record { finished: true, release: order.release.path().to_owned(), environment, seal })
+    let record = Record { finished: true, release: order.release.path().to_owned(), environment, seal };
+    Ok(Built { record, on_record: false, listing })
 }
 
 /// The environments of the earlier releases that can be opened.

@@ -6,9 +6,10 @@ use super::inside::{PYTHON, workplace};
 use super::tee::{Tee, note};
 use super::{Context, programs};
 use crate::directory::Dir;
+use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::layout::{CACHE, MIRROR};
-use crate::python::{self, Order};
+use crate::python::{self, Built, Order};
 use crate::recipe::{Phase, Settings};
 use crate::release::{ReleaseId, StepRecord, StepStatus};
 use crate::sharing;
@@ -33,7 +34,7 @@ pub struct Manner {
 /// Does everything that is not on record, and commits the build.
 pub(super) fn run(context: &Context, tree: &Tree, build: &mut Build, ready: &Ready, manner: Manner) -> Result<()> {
     let still = is_there(build)?;
-    let whole = !still && bring_source(context, tree, build, ready, manner)?;
+    let mut whole = !still && bring_source(context, tree, build, ready, manner)?;
     let settings = context.config.with_recipe(build.dir())?;
     check_recipe(context, build, manner.anyway)?;
     check_templates(context, build.dir(), &settings)?;
@@ -42,8 +43,13 @@ pub(super) fn run(context: &Context, tree: &Tree, build: &mut Build, ready: &Rea
         build.accept_changes()?;
     }
     carry(context, tree, build, &settings)?;
-    if !manner.no_python {
-        make_python(context, tree, build, &settings)?;
+    if let Some(python) = if manner.no_python { None } else { make_python(context, tree, build, &settings)? } {
+        if steps::of_phase(&settings, Phase::Create).next().is_some() || settings.supervisor.templates.is_some() {
+            record_python(build, python)?;
+        } else {
+            let alone = !still && settings.shared.carry.is_empty();
+            whole = record_python_with_commit(build, python, alone)?;
+        }
     }
     run_steps(context, tree, build, &settings)?;
     render(context, tree, build, &settings)?;
@@ -199,9 +205,12 @@ fn carry(context: &Context, tree: &Tree, build: &mut Build, settings: &Settings)
     Ok(build.record(record("carry", StepStatus::Done, started))?)
 }
 
-/// Makes python_env. What is on record is checked again: the environment itself knows whether it is whole.
-pub(super) fn make_python(context: &Context, tree: &Tree, build: &mut Build, settings: &Settings) -> Result<()> {
-    let Some(plan) = python::plan(build.dir(), &settings.python)? else { return Ok(()) };
+/// A virtual environment that is there and not on record yet, and since when it was made.
+pub(super) type Fresh = (Built, Instant);
+
+/// Makes python_env, if one is wanted. What is on record is checked again: the environment itself knows whether it is whole.
+pub(super) fn make_python(context: &Context, tree: &Tree, build: &Build, settings: &Settings) -> Result<Option<Fresh>> {
+    let Some(plan) = python::plan(build.dir(), &settings.python)? else { return Ok(None) };
     let started = Instant::now();
     let cache = tree.state().ensure_dir(CACHE, 0o700)?;
     let previous = earlier(tree, build)?;
@@ -216,9 +225,29 @@ pub(super) fn make_python(context: &Context, tree: &Tree, build: &mut Build, set
     context.stages.end();
     tee.end();
     let made = made?;
-    note(build, &format!("python {} {:?} by {:?}, {} packages", made.python, made.made, made.installer, made.packages));
-    build.manifest.python = Some(made);
+    let Environment { python, made: how, installer, packages, .. } = made.environment();
+    note(build, &format!("python {python} {how:?} by {installer:?}, {packages} packages"));
+    Ok(Some((made, started)))
+}
+
+/// Puts python_env on record. Durable on return.
+pub(super) fn record_python(build: &mut Build, (made, started): Fresh) -> Result<()> {
+    build.manifest.python = Some(made.finish(build.dir())?);
     Ok(build.record_durable(record("python", StepStatus::Done, started))?)
+}
+
+/// The same where nothing else is to be done: the commit of the whole build makes it durable, and records it then. Whether
+/// the inventory has it, too; it has everything else if it is `alone`.
+fn record_python_with_commit(build: &mut Build, (mut made, started): Fresh, alone: bool) -> Result<bool> {
+    let environment = made.environment().clone();
+    if let Some((name, content)) = made.paper()? {
+        build.write_with_commit(name, content);
+    }
+    build.record_with_commit(record("python", StepStatus::Done, started));
+    let listing = made.take_listing().filter(|_| alone);
+    let listed = listing.map(|listing| build.add_listing(listing, &environment.directory)).transpose()?;
+    build.manifest.python = Some(environment);
+    Ok(listed == Some(true))
 }
 
 /// Releases whose environment may serve again: the live one, then the newest others.

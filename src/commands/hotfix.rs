@@ -1,7 +1,7 @@
 //! `hotfix`: a release like the live one with only the code changed, made live.
 
 use super::activation::alive;
-use super::assemble::{commit, earlier_source, make_python, render};
+use super::assemble::{commit, earlier_source, make_python, record_python, render};
 use super::bring_up::{GoLive, go_live};
 use super::create::{conclude, preflight};
 use super::tee::note;
@@ -126,8 +126,10 @@ fn make(context: &Context, tree: &Tree, build: &mut Build, base: &Manifest, fix:
     }
     build.manifest.steps.push(record("source", StepStatus::Done, started));
     let settings = context.config.with_recipe(build.dir())?;
-    if base.python.is_some() {
-        make_python(context, tree, build, &settings)?;
+    if base.python.is_some()
+        && let Some(python) = make_python(context, tree, build, &settings)?
+    {
+        record_python(build, python)?;
     }
     render(context, tree, build, &settings)?;
     commit(context, build, false)

@@ -69,11 +69,15 @@ impl Record {
         Ok(self.environment)
     }
 
+    /// The name of the file in the release's state directory, and what is to be in it.
+    pub(super) fn paper(&self) -> Result<(&'static str, Vec<u8>)> {
+        let unwritable = |e: serde_json::Error| PathError::new("write", self.release.join(STATE).join(FILE), e);
+        Ok((FILE, serde_json::to_vec(self).map_err(unwritable)?))
+    }
+
     fn write(&self, release: &Dir) -> Result<()> {
-        let state = release.ensure_dir(STATE, 0o700)?;
-        let unwritable = |e: serde_json::Error| PathError::new("write", state.path().join(FILE), e);
-        let bytes = serde_json::to_vec(self).map_err(unwritable)?;
-        state.write_file(FILE, &bytes, 0o600).map_err(PythonError::from)
+        let (name, bytes) = self.paper()?;
+        release.ensure_dir(STATE, 0o700)?.write_file(name, &bytes, 0o600).map_err(PythonError::from)
     }
 
     /// Whether it is whole and what `plan` asks for with that interpreter.

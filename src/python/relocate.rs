@@ -53,7 +53,7 @@ pub(super) fn settle(
     record.environment.from = None;
     record.environment.because = None;
     if order.plan.bound.is_none() {
-        record.seal = seal::take(&environment, order.release, false)?;
+        record.seal = seal::take(&environment, order.release, false)?.map(|(seal, _)| seal);
     }
     Ok(record)
 }

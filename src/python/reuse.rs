@@ -14,6 +14,7 @@ use super::seal::{self, Entry, Part, Seal};
 use super::{Made, Order, PythonError, Sink, make_parent, name_of, path_of, split};
 use crate::directory::{Dir, PathError};
 use crate::transfer::copy_entry;
+use crate::tree::{Item, Listing};
 use crate::walk::{Visit, walk};
 use nix::errno::Errno;
 use nix::sys::stat::FileStat;
@@ -57,13 +58,14 @@ pub(super) fn unfit<T>(why: impl Into<String>) -> Result<T, Obstacle> {
     Err(Obstacle::Unfit(why.into()))
 }
 
-/// Makes the environment `order` asks for out of the one of `previous`, and returns what is to be recorded.
+/// Makes the environment `order` asks for out of the one of `previous`, and returns what is to be recorded, and what is in
+/// it.
 pub(super) fn link(
     order: &Order<'_>,
     interpreter: &Interpreter,
     previous: &Dir,
     sink: &mut Sink<'_>,
-) -> Result<Record, Obstacle> {
+) -> Result<(Record, Listing), Obstacle> {
     let (record, sealed) = fitting(order, interpreter, previous)?;
     let old = previous.open_below(&order.plan.directory)?;
     let (_, name) = split(&order.plan.directory)?;
@@ -90,12 +92,13 @@ pub(super) fn link(
             record.environment.packages
         ));
     }
-    let seal = Some(Seal { digest: sealed_again(&new, &parts)?, naming: sealed.naming });
+    let (digest, listing) = seen_again(&new, parts)?;
+    let seal = Some(Seal { digest, naming: sealed.naming });
     let mut environment = record.environment;
     environment.made = Made::Linked;
     environment.from = Some(name_of(previous));
     environment.because = None;
-    Ok(Record { finished: true, release: order.release.path().to_owned(), environment, seal })
+    Ok((Record { finished: true, release: order.release.path().to_owned(), environment, seal }, listing))
 }
 
 /// The earlier environment's record and seal, if it is what is asked for now.
@@ -129,30 +132,35 @@ struct Linking<'a> {
 struct Linked {
     /// Its part of the old environment's seal.
     part: [u8; 32],
+    /// What is in the old directory, which is what is in the new one unless something was made anew.
+    items: Vec<Item>,
     /// The files that were written anew.
     rewritten: Vec<PathBuf>,
     /// The files of which bytecode was left out.
     uncompiled: Vec<PathBuf>,
-    /// Whether its part of the new seal is another.
-    differs: bool,
+    /// Whether something in it is no other name of the old file.
+    anew: bool,
 }
 
 /// An old directory and the new one that corresponds to it.
 type Pair = (Dir, Dir);
 
-/// The digest of the new environment. It is the old one's but for the directories of files that were written anew, and of
-/// their bytecode: links share everything the digest covers, and copies keep it.
-fn sealed_again(new: &Dir, parts: &[(PathBuf, Linked)]) -> Result<String, Obstacle> {
-    let changed: HashSet<&Path> =
-        parts.iter().filter(|(_, linked)| linked.differs).map(|(path, _)| path.as_path()).collect();
-    let is_changed = |path: &Path| {
-        changed.contains(path) || (path.ends_with(CACHE) && path.parent().is_some_and(|above| changed.contains(above)))
+/// The digest of the new environment and what is in it. Both are as in the old one but for the directories in which
+/// something was made anew, and for their bytecode: links share everything that is looked at, and copies keep it.
+fn seen_again(new: &Dir, parts: Vec<(PathBuf, Linked)>) -> Result<(String, Listing), Obstacle> {
+    let anew: HashSet<PathBuf> = parts.iter().filter(|(_, linked)| linked.anew).map(|(path, _)| path.clone()).collect();
+    let is_anew = |path: &Path| {
+        anew.contains(path) || (path.ends_with(CACHE) && path.parent().is_some_and(|above| anew.contains(above)))
     };
-    let mut again = Vec::with_capacity(parts.len());
+    let (mut digests, mut listing) = (Vec::with_capacity(parts.len()), Listing::with_capacity(parts.len()));
     for (path, linked) in parts {
-        again.push((path.as_path(), if is_changed(path) { seal::part(new, path)? } else { linked.part }));
+        let again = if is_anew(&path) { Some(seal::again(new, &path)?) } else { None };
+        let (part, items) = again.map_or((linked.part, linked.items), |again| (again.part, again.items));
+        digests.push(part);
+        listing.push((path, items));
     }
-    Ok(seal::total(again.into_iter()))
+    let digest = seal::total(listing.iter().map(|(path, _)| path.as_path()).zip(digests));
+    Ok((digest, listing))
 }
 
 impl<'a> Linking<'a> {
@@ -177,29 +185,31 @@ impl<'a> Linking<'a> {
             new.set_mode(mode)?;
         }
         let (mut below, mut rewritten, mut uncompiled) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut part, mut differs) = (Part::default(), false);
+        let (mut items, mut part, mut anew) = (Vec::new(), Part::default(), false);
         let naming = self.naming.get(path);
         for (name, stat, entry) in seal::entries(&old)? {
             part.add(&name, &stat, &entry);
-            match entry {
-                Entry::Directory => below.push(name),
+            match &entry {
+                Entry::Directory => below.push(name.clone()),
                 Entry::Link(target) => {
                     let made = OsString::from_vec(self.rewrite.apply(target.as_bytes()));
                     new.symlink(&name, &made)?;
-                    differs |= made != target;
+                    anew = true;
                 }
                 Entry::File if naming.is_some_and(|naming| naming.contains(&name.as_os_str())) => {
                     put(&new, &name, &renamed(&self.rewrite, &old, &name)?, &stat)?;
                     rewritten.push(path.join(&name));
+                    anew = true;
                 }
                 Entry::File => match self.outdated(path, &name) {
                     Some(source) => uncompiled.push(source),
                     None => share(&old, &new, &name)?,
                 },
             }
+            items.push(seal::item(name, &stat, entry));
         }
-        differs |= !rewritten.is_empty();
-        Ok(Visit { handle: (old, new), below, found: Linked { part: part.end(), rewritten, uncompiled, differs } })
+        let linked = Linked { part: part.end(), items, rewritten, uncompiled, anew };
+        Ok(Visit { handle: (old, new), below, found: linked })
     }
 
     /// The source that is written anew, if the file is bytecode of one.

@@ -5,6 +5,7 @@ use super::local::hex;
 use super::rewrite::{mentions, spellings};
 use super::{PythonError, Result};
 use crate::directory::{Dir, PathError, kind};
+use crate::tree::{Item, Listing, Seen};
 use crate::walk::{Visit, walk};
 use memchr::memmem::Finder;
 use nix::sys::stat::{FileStat, SFlag};
@@ -35,6 +36,12 @@ pub(super) enum Entry {
     Link(OsString),
     /// A regular file.
     File,
+}
+
+/// The same as an inventory has it.
+pub(super) fn item(name: OsString, stat: &FileStat, entry: Entry) -> Item {
+    let target = if let Entry::Link(target) = entry { target } else { OsString::new() };
+    Item { name, seen: Seen::from(stat), target, blob: None }
 }
 
 /// What cannot be done to files that only their own environment may have.
@@ -106,9 +113,10 @@ pub(super) fn total<'p>(parts: impl Iterator<Item = (&'p Path, [u8; 32])>) -> St
     hex(&hash.finalize())
 }
 
-/// Seals a finished environment and finds the files that name its release; `None` if it can never be shared. If `cached`,
-/// files with several links come from an installer's cache, which knows nothing of releases, and need not be read.
-pub(super) fn take(environment: &Dir, release: &Dir, cached: bool) -> Result<Option<Seal>> {
+/// Seals a finished environment and finds the files that name its release, and returns what is in it, too; `None` if it can
+/// never be shared. If `cached`, files with several links come from an installer's cache, which knows nothing of releases,
+/// and need not be read.
+pub(super) fn take(environment: &Dir, release: &Dir, cached: bool) -> Result<Option<(Seal, Listing)>> {
     let Some(names) = spellings(release)? else { return Ok(None) };
     let names: Vec<_> = names.iter().map(Finder::new).collect();
     let unknown = |stat: &FileStat| stat.st_nlink == 1 || !cached;
@@ -117,19 +125,23 @@ pub(super) fn take(environment: &Dir, release: &Dir, cached: bool) -> Result<Opt
         let (below, found) = look(&dir, path, &unknown, &names)?;
         Ok(Visit { handle: dir, below, found })
     });
-    let parts = match visited {
-        Ok(parts) => parts,
+    let seen = match visited {
+        Ok(seen) => seen,
         Err(error) if is_unshared(&error) => return Ok(None),
         Err(error) => return Err(PythonError::Path(error)),
     };
-    let digest = total(parts.iter().map(|(path, (part, _))| (path.as_path(), *part)));
-    Ok(Some(Seal { digest, naming: parts.into_iter().flat_map(|(_, (_, naming))| naming).collect() }))
+    let digest = total(seen.iter().map(|(path, found)| (path.as_path(), found.part)));
+    let (mut naming, mut listing) = (Vec::new(), Listing::with_capacity(seen.len()));
+    for (path, found) in seen {
+        naming.extend(found.naming);
+        listing.push((path, found.items));
+    }
+    Ok(Some((Seal { digest, naming }, listing)))
 }
 
-/// The part of the digest of one directory as it is now.
-pub(super) fn part(environment: &Dir, path: &Path) -> Result<[u8; 32], PathError> {
-    let (_, (part, _)) = look(&environment.open_below(path)?, path, &|_| false, &[])?;
-    Ok(part)
+/// One directory as it is now.
+pub(super) fn again(environment: &Dir, path: &Path) -> Result<Found, PathError> {
+    Ok(look(&environment.open_below(path)?, path, &|_| false, &[])?.1)
 }
 
 /// Opens a directory of the walk: the root itself, or by its name in the one above.
@@ -140,8 +152,15 @@ pub(super) fn open(root: &Dir, path: &Path, above: Option<&Dir>) -> Result<Dir, 
     }
 }
 
-/// A directory's part of the digest, and those of its files that name the release.
-type Found = ([u8; 32], Vec<PathBuf>);
+/// What was seen of a directory.
+pub(super) struct Found {
+    /// Its part of the digest.
+    pub(super) part: [u8; 32],
+    /// What is in it.
+    pub(super) items: Vec<Item>,
+    /// Those of its files that name the release.
+    naming: Vec<PathBuf>,
+}
 
 /// Looks at one directory; files that are `unknown` are searched for `names`.
 fn look(
@@ -150,11 +169,11 @@ fn look(
     unknown: &dyn Fn(&FileStat) -> bool,
     names: &[Finder<'_>],
 ) -> Result<(Vec<OsString>, Found), PathError> {
-    let (mut below, mut naming, mut part) = (Vec::new(), Vec::new(), Part::default());
+    let (mut below, mut items, mut naming, mut part) = (Vec::new(), Vec::new(), Vec::new(), Part::default());
     for (name, stat, entry) in entries(dir)? {
         part.add(&name, &stat, &entry);
         match entry {
-            Entry::Directory => below.push(name),
+            Entry::Directory => below.push(name.clone()),
             Entry::File if unknown(&stat) && !name.as_bytes().ends_with(b".pyc") => {
                 let Some(mut file) = dir.open_file(&name)? else { continue };
                 let read = |cause| PathError::new("read", dir.path().join(&name), cause);
@@ -164,6 +183,7 @@ fn look(
             }
             Entry::File | Entry::Link(_) => {}
         }
+        items.push(item(name, &stat, entry));
     }
-    Ok((below, (part.end(), naming)))
+    Ok((below, Found { part: part.end(), items, naming }))
 }

@@ -44,6 +44,8 @@ pub struct Build {
     fresh: bool,
     /// What is over and not durable yet.
     pending: Vec<StepRecord>,
+    /// Records of what is not durable yet, by name.
+    papers: Vec<(&'static str, Vec<u8>)>,
     started: Instant,
     _lease: Lease,
 }
@@ -110,6 +112,7 @@ impl LockedTree<'_> {
             begun: Some(begun),
             fresh: true,
             pending: Vec::new(),
+            papers: Vec::new(),
             started,
             _lease: lease,
         })
@@ -143,6 +146,7 @@ impl LockedTree<'_> {
             begun,
             fresh: false,
             pending: Vec::new(),
+            papers: Vec::new(),
             started: Instant::now(),
             _lease: lease,
         })
@@ -165,6 +169,7 @@ impl LockedTree<'_> {
             begun: None,
             fresh: false,
             pending: Vec::new(),
+            papers: Vec::new(),
             started: Instant::now(),
             _lease: lease,
         })
@@ -214,6 +219,12 @@ impl Build {
         self.pending.push(step);
     }
 
+    /// Writes a record into the release's state directory once [`Build::ready`] has made durable what it tells of, and not
+    /// if that fails.
+    pub fn write_with_commit(&mut self, name: &'static str, content: Vec<u8>) {
+        self.papers.push((name, content));
+    }
+
     /// Forgets steps, so that they are run again. Durable on return.
     pub fn forget(&mut self, forgotten: impl Fn(&StepRecord) -> bool) -> Result<()> {
         self.manifest.steps.retain(|step| !forgotten(step));
@@ -233,6 +244,14 @@ impl Build {
         let total = inventory::write_listing(&self.state, made)?;
         (self.manifest.entries, self.manifest.bytes) = (total.entries, total.bytes);
         Ok(())
+    }
+
+    /// The same of what has been made at `at` since the inventory was taken. Whether that could be done.
+    pub fn add_listing(&mut self, made: Listing, at: &Path) -> Result<bool> {
+        let Some(total) = inventory::extend(&self.dir, &self.state, at, made)? else { return Ok(false) };
+        self.manifest.entries += total.entries;
+        self.manifest.bytes += total.bytes;
+        Ok(true)
     }
 
     /// Records what is in the release now, for one that was built before. Durable on return.
@@ -283,6 +302,9 @@ impl Build {
             self.take_inventory()?;
         }
         self.dir.sync_file_system()?;
+        for (name, content) in std::mem::take(&mut self.papers) {
+            self.state.put_file(name, &content, 0o600)?;
+        }
         self.manifest.steps.append(&mut self.pending);
         self.manifest.ready_at = Some(now);
         write_manifest(&self.state, &self.manifest).inspect_err(|_| self.manifest.ready_at = None)?;

@@ -13,7 +13,7 @@ use listing::{in_order, look, look_again, parse, plain, write_line};
 use serde::Serialize;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The largest inventory that is read: some ten million files.
 const LARGEST: u64 = 1 << 30;
@@ -76,20 +76,46 @@ pub(super) fn write(dir: &Dir, state: &Dir) -> Result<Total> {
 
 /// Writes what `listing` says, which was seen when it was made.
 pub(super) fn write_listing(state: &Dir, listing: Listing) -> Result<Total> {
+    write_after(&[], &Lines::new(), state, listing)
+}
+
+/// Adds to the inventory of the release `dir` what has been made at `at` since it was taken, as it was seen then, and returns
+/// what that comes to. `None` if it has something there already or cannot be read. Not durable on return.
+pub(super) fn extend(dir: &Dir, state: &Dir, at: &Path, made: Listing) -> Result<Option<Total>> {
+    let (at, before) = (plain(at), Inventory::read(dir)?);
+    let Some((before, lines)) = before.as_ref().and_then(|before| Some((before, before.lines()?))) else {
+        return Ok(None);
+    };
+    if lines.contains_key(at.as_os_str().as_bytes()) {
+        return Ok(None);
+    }
+    let mut listing = Listing::with_capacity(made.len() + 1);
+    add(&mut listing, dir, &[&at])?;
+    listing.extend(made.into_iter().map(|(path, items)| (plain(&at.join(path)), items)));
+    write_after(&before.0, &lines, state, listing).map(Some)
+}
+
+/// Writes what is there `before`, and what `listing` says of other paths. Returns what those come to.
+fn write_after(before: &[u8], lines: &Lines<'_>, state: &Dir, listing: Listing) -> Result<Total> {
     state.unlink(INVENTORY)?;
     let fail = |cause| PathError::new("write", state.path().join(INVENTORY), cause);
     let (mut file, mut text) = (state.create_file(INVENTORY, 0o600)?, Vec::with_capacity(2 * BUFFER));
     let mut total = Total::default();
-    let written = in_order(listing, |path, item| {
-        total.entries += 1;
-        total.bytes += item.seen.disk;
-        write_line(&mut text, path, item);
-        if text.len() < BUFFER {
-            return Ok(());
-        }
-        file.write_all(&text)?;
-        text.clear();
-        Ok(())
+    let written = file.write_all(before).and_then(|()| {
+        in_order(listing, |path, item| {
+            if lines.contains_key(path.as_os_str().as_bytes()) {
+                return Ok(());
+            }
+            total.entries += 1;
+            total.bytes += item.seen.disk;
+            write_line(&mut text, path, item);
+            if text.len() < BUFFER {
+                return Ok(());
+            }
+            file.write_all(&text)?;
+            text.clear();
+            Ok(())
+        })
     });
     written.and_then(|()| file.write_all(&text)).map_err(fail)?;
     Ok(total)

@@ -6,6 +6,7 @@ use crate::packages::{uv, wheelhouse};
 use crate::sandbox::{Answer, Sandbox};
 use sha2::{Digest, Sha256};
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -159,6 +160,44 @@ fn p15_bytecode_that_cannot_be_written_is_told_with_its_path() {
     let id = tree.states().into_keys().next().unwrap();
     let told = format!("cannot compile {}", tree.release(&id).join("python_env/lib").display());
     assert!(answer.stderr.contains(&told) && answer.stderr.contains("error: python failed: "), "{}", answer.stderr);
+}
+
+/// Bytes of disk of everything in a release but our records.
+fn bytes(directory: &Path) -> u64 {
+    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap());
+    let counted = entries.filter(|entry| entry.file_name() != ".releasectl").map(|entry| {
+        let own = entry.metadata().unwrap();
+        own.blocks() * 512 + if own.is_dir() { bytes(&entry.path()) } else { 0 }
+    });
+    counted.sum()
+}
+
+#[test]
+fn what_was_seen_while_an_environment_was_made_is_what_is_there() {
+    for (directory, step) in [("python_env", ""), ("deep/./er", ""), ("python_env", "[[step]]\nname='x'\nrun='true'\n")]
+    {
+        let tree = Sandbox::new();
+        pinned(&tree, "1");
+        let repository = tree.beside("code");
+        let recipe = format!("{step}{RECIPE}directory = '{directory}'\n").replace("'x'", "'x'\nphase='create'");
+        fs::write(repository.join("releasectl.toml"), recipe).unwrap();
+        tree.git(&repository, &["init", "--quiet"]);
+        tree.commit(&repository, "all");
+        for (id, how) in [("A", "Built"), ("B", "Linked")] {
+            let document = tree.json(&["create", repository.to_str().unwrap(), "--id", id]);
+            let log = read(tree.release(id).join(".releasectl/build.log"));
+            assert!(log.contains(how), "{log}");
+            let verified = tree.json(&["verify", id]);
+            for kind in ["changed", "missing", "added"] {
+                assert_eq!(verified[kind], serde_json::json!([]), "{directory} {id}");
+            }
+            assert_eq!(document["release"]["bytes"], bytes(&tree.release(id)), "{directory} {id}");
+        }
+        fs::remove_file(tree.release("B").join(directory).join("pyvenv.cfg")).unwrap();
+        fs::write(tree.release("B").join(directory).join("left"), "").unwrap();
+        let answer = tree.ends(1, &["verify", "B"]);
+        assert!(answer.stdout.contains("pyvenv.cfg") && answer.stdout.contains("left"), "{}", answer.stdout);
+    }
 }
 
 #[test]

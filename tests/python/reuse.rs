@@ -257,7 +257,8 @@ fn on_another_file_system_the_environment_is_copied() {
     let cache = sandbox.root.join(".releasectl/cache");
     let order =
         python::Order { plan: &plan, release: &release, previous: &previous, cache: &cache, tools: &sandbox.tools };
-    let made = python::build(&order, &mut |_| Ok(())).unwrap();
+    let built = python::build(&order, &mut |_| Ok(())).unwrap();
+    let made = built.finish(&release).unwrap();
     assert_eq!(made.made, Made::Linked, "{made:?}");
     let twin = |root: &Path| fs::metadata(root.join("python_env").join(SITE).join("greeting.py")).unwrap();
     assert_eq!(twin(&real).modified().unwrap(), twin(&sandbox.release(OLD)).modified().unwrap());

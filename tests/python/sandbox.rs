@@ -122,6 +122,7 @@ impl Sandbox {
             printed.extend_from_slice(bytes);
             Ok(())
         });
+        let built = built.and_then(|built| built.finish(&release));
         (built, String::from_utf8_lossy(&printed).into_owned())
     }
 

@@ -18,10 +18,14 @@ fn programs(disk: &Sandbox, id: &str) -> BTreeMap<String, u64> {
     entries.map(|entry| (entry.file_name().into_string().unwrap(), fs::metadata(entry.path()).unwrap().len())).collect()
 }
 
+/// Code whose environment is the last that is made of it, and code that has a step after it.
+const CODES: [&str; 2] = ["code", "stepping"];
+
 /// Cuts power before the syncfs of that number of a build of `code` by `program`, in which a sync is left out, and resumes
 /// it. Whether its environment is whole then; nothing if the build came to its end.
-fn cut(disk: &Sandbox, program: &Path, left_out: &str, number: usize) -> Option<bool> {
-    let (id, code) = (format!("cut-{number}"), disk.beside("code"));
+fn cut(disk: &Sandbox, code: &str, program: &Path, left_out: &str, number: usize) -> Option<bool> {
+    // As long as `whole`: an environment's programs name their release.
+    let (id, code) = (format!("{}-{number}", &code[..3]), disk.beside(code));
     let code = code.to_str().unwrap();
     command(disk, "sync", &["--file-system", disk.root().to_str().unwrap()]);
     let fault = format!("inject=syncfs:signal=SIGKILL:when={number}");
@@ -55,10 +59,14 @@ fn on_a_disk(act: impl FnOnce(&Sandbox) + Send) {
     alone(|| {
         let disk = Sandbox::new();
         mount_image(&disk, Kind::Ext4, None);
-        let code = disk.beside("code");
-        fs::create_dir(&code).unwrap();
-        fs::write(code.join("requirements.txt"), "# nothing but what comes with every environment\n").unwrap();
-        disk.done(&["create", code.to_str().unwrap(), "--id", "whole"]);
+        for name in CODES {
+            let code = disk.beside(name);
+            fs::create_dir(&code).unwrap();
+            fs::write(code.join("requirements.txt"), "# nothing but what comes with every environment\n").unwrap();
+        }
+        let step = "[[step]]\nname = \"step\"\nphase = \"create\"\nrun = \"true\"\n";
+        fs::write(disk.beside("stepping/releasectl.toml"), step).unwrap();
+        disk.done(&["create", disk.beside("code").to_str().unwrap(), "--id", "whole"]);
         act(&disk);
         command(&disk, "umount", &[disk.root().to_str().unwrap()]);
     });
@@ -67,9 +75,12 @@ fn on_a_disk(act: impl FnOnce(&Sandbox) + Send) {
 #[test]
 fn p13_what_a_resumed_build_takes_as_it_is_was_on_the_disk() {
     on_a_disk(|disk| {
-        let cuts: Vec<bool> = (1..).map_while(|number| cut(disk, Path::new(PROGRAM), "none", number)).collect();
-        assert!(cuts.iter().all(|whole| *whole), "{cuts:?}");
-        assert!(cuts.len() >= 3, "there were {}", cuts.len());
+        for (code, least) in CODES.into_iter().zip([2, 4]) {
+            let cut = |number| cut(disk, code, Path::new(PROGRAM), "none", number);
+            let cuts: Vec<bool> = (1..).map_while(cut).collect();
+            assert!(cuts.iter().all(|whole| *whole), "{code}: {cuts:?}");
+            assert!(cuts.len() >= least, "{code}: there were {}", cuts.len());
+        }
     });
 }
 
@@ -77,7 +88,7 @@ fn p13_what_a_resumed_build_takes_as_it_is_was_on_the_disk() {
 fn p13_it_would_not_be_without_the_sync_before_the_record() {
     let (program, place) = (mutants::program(), mutants::place_of("src/python/record.rs", "sync_file_system"));
     on_a_disk(|disk| {
-        let mut cuts = (1..).map_while(|number| cut(disk, &program, &place, number));
+        let mut cuts = (1..).map_while(|number| cut(disk, CODES[1], &program, &place, number));
         let lost = cuts.position(|whole| !whole);
         let _ = writeln!(std::io::stderr(), "power: without {place} an environment is lost by cut {lost:?}");
         assert!(lost.is_some());
