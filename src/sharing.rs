@@ -7,6 +7,7 @@ use crate::removal;
 use crate::transfer::copy_entry;
 use nix::sys::stat::SFlag;
 use std::ffi::{OsStr, OsString};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// Why something could not be shared.
@@ -30,18 +31,22 @@ pub fn link<'t>(table: &'t SharedTable, root: &Dir, release: &Dir) -> Result<Vec
     if table.dirs.is_empty() && table.files.is_empty() {
         return Ok(Vec::new());
     }
-    let shared = root.ensure_dir(SHARED, 0o755)?;
+    // Whose tree it is may have put any part of it elsewhere, behind a link.
+    let place = root.path().join(SHARED);
     for path in &table.dirs {
-        path.iter().try_fold(shared.duplicate()?, |at, name| at.ensure_dir(name, 0o755))?;
+        if !place.join(path).is_dir() {
+            let shared = root.ensure_dir(SHARED, 0o755)?;
+            path.iter().try_fold(shared, |at, name| at.ensure_dir(name, 0o755))?;
+        }
         link_one(path, release)?;
     }
     for path in &table.files {
-        let (parent, name) = split(path);
-        let there = shared.open_below(parent).and_then(|dir| dir.stat(name));
-        if !matches!(there, Ok(Some(_))) {
-            return Err(SharingError::Missing(shared.path().join(path)));
+        let file = place.join(path);
+        match std::fs::metadata(&file) {
+            Ok(_) => link_one(path, release)?,
+            Err(cause) if cause.kind() == ErrorKind::NotFound => return Err(SharingError::Missing(file)),
+            Err(cause) => return Err(PathError::new("look at", file, cause).into()),
         }
-        link_one(path, release)?;
     }
     Ok(table.dirs.iter().chain(&table.files).map(PathBuf::as_path).collect())
 }

@@ -68,6 +68,27 @@ fn a_required_file_that_is_missing_is_named_and_the_build_goes_on_once_it_is_the
 }
 
 #[test]
+fn what_is_shared_may_lie_elsewhere_behind_a_link_but_must_be_there() {
+    let tree = Sandbox::laid_out();
+    let volume = tree.beside("volume");
+    fs::create_dir_all(volume.join("media")).unwrap();
+    symlink(volume.join("media"), tree.at("shared/media")).unwrap();
+    symlink(volume.join("secret"), tree.at("shared/.env")).unwrap();
+    let source = tree.code("code", "[shared]\ndirs = ['media']\nfiles = ['.env']\n", &[]);
+    let gone = tree.ends(1, &["create", &source, "--id", "A"]).stderr;
+    assert!(gone.contains("shared/.env is required by [shared] files and is not there"), "{gone}");
+    fs::write(volume.join("secret"), "there").unwrap();
+    tree.done(&["create", "--resume", "A"]);
+    assert_eq!(read(tree.release("A").join(".env")), "there");
+    fs::write(tree.release("A").join("media/x"), "one").unwrap();
+    assert_eq!(read(volume.join("media/x")), "one");
+    fs::rename(tree.at("shared"), tree.beside("elsewhere")).unwrap();
+    symlink(tree.beside("elsewhere"), tree.at("shared")).unwrap();
+    tree.done(&["create", &source, "--id", "B"]);
+    assert_eq!(read(tree.release("B").join("media/x")), "one");
+}
+
+#[test]
 fn code_that_brings_something_else_in_the_place_of_a_link_is_refused_and_not_lost() {
     for (at, brought) in ["media/picture", "media"].iter().enumerate() {
         let tree = Sandbox::laid_out();
