@@ -307,8 +307,9 @@ impl Dir {
         rename_noreplace(self, name.as_ref(), into, new.as_ref()).map_err(self.fail("rename", &name))
     }
 
-    /// Sets this directory's own permission bits.
+    /// Sets this directory's own permission bits. If it hands its group on to what is made in it, it goes on doing so.
     pub fn set_mode(&self, mode: u32) -> Result<()> {
+        let mode = mode | self.own_stat()?.st_mode & Mode::S_ISGID.bits();
         fchmod(self, Mode::from_bits_truncate(mode)).map_err(|e| PathError::new("change the mode of", &self.path, e))
     }
 

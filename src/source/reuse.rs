@@ -75,7 +75,7 @@ impl Laying<'_> {
         }
         let (items, left) = self.files(folder, &dir)?;
         let mut own = dir.own_stat()?;
-        if number > 0 && own.st_mode & 0o7777 != mode {
+        if number > 0 && own.st_mode & 0o777 != mode {
             dir.set_mode(mode)?;
             own = dir.own_stat()?;
         }

@@ -213,7 +213,7 @@ impl<'a, 'w> Unpacking<'a, 'w> {
         let mode = mode | 0o700;
         let parent = self.parent_of(path, name)?;
         let dir = parent.ensure_dir(path.file_name().unwrap_or_default(), mode).map_err(|error| taken(name, error))?;
-        if dir.own_stat()?.st_mode & 0o7777 != mode {
+        if dir.own_stat()?.st_mode & 0o777 != mode {
             dir.set_mode(mode)?;
         }
         self.parent = Some((path.to_owned(), Arc::new(dir)));

@@ -1,9 +1,9 @@
 //! `create`: ids, what is left behind, and going on with what was not finished. Where code comes from has modules of its own.
 
 use crate::code::read;
-use crate::sandbox::{Answer, PROGRAM, Sandbox, Started, picture};
+use crate::sandbox::{Answer, PROGRAM, Sandbox, Started, is_root, picture};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 use std::process::Command;
@@ -271,4 +271,31 @@ fn a_git_that_is_not_there_is_told_with_where_it_is_looked_for() {
     let said = Answer::from(create.env("PATH", "/nonexistent").output().unwrap()).stderr;
     assert!(said.contains("error: cannot run git "), "{said}");
     assert!(said.contains("hint: install it where PATH leads"), "{said}");
+}
+
+#[test]
+fn a_tree_that_hands_its_group_on_does_so_in_every_release() {
+    let tree = Sandbox::laid_out();
+    let (root, releases) = (tree.root(), tree.at("releases"));
+    let group = if is_root() { 4242 } else { nix::unistd::Gid::effective().as_raw() };
+    for place in [&root, &releases] {
+        std::os::unix::fs::chown(place, None, Some(group)).unwrap();
+        fs::set_permissions(place, Permissions::from_mode(0o2755)).unwrap();
+    }
+    let archive = tree.beside("code.tar");
+    let made = tree.clean("tar").arg("-cf").arg(&archive).arg("-C").arg(tree.source("A")).arg(".").status();
+    assert!(made.unwrap().success());
+    let sources = [tree.source("A"), tree.repository("git"), archive];
+    fs::create_dir(sources[1].join("app")).unwrap();
+    fs::write(sources[1].join("app/main.py"), "1\n").unwrap();
+    tree.commit(&sources[1], "with a directory");
+    for (id, source) in ["A", "B", "C"].iter().zip(&sources) {
+        tree.done(&["deploy", source.to_str().unwrap()]);
+        let release = fs::canonicalize(tree.at("current")).unwrap();
+        for (path, handed_on) in [("", 0o2000), ("app", 0o2000), ("app/main.py", 0)] {
+            let found = fs::metadata(release.join(path)).unwrap();
+            assert_eq!((found.gid(), found.mode() & 0o2000), (group, handed_on), "{id} {path}");
+        }
+        assert_eq!(tree.json(&["verify"])["ok"], true);
+    }
 }
