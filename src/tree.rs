@@ -29,7 +29,7 @@ pub use remains::SharedPaths;
 use crate::directory::{Dir, Identity, PathError, kind};
 use crate::journal::Tail;
 use crate::layout::{ADOPTED, BUILD_LOG, CURRENT, Layout, MANIFEST, OWN_MANIFEST, RELEASES, STATE};
-use crate::lock::{Lease, LockError};
+use crate::lock::{Lease, LockError, Wait};
 use crate::pin::{PREFIX, Pin};
 use crate::release::{Manifest, ReleaseId};
 use crate::sealed::unseal;
@@ -351,9 +351,9 @@ impl Tree {
         !matches!(tried, Ok(Some(_)))
     }
 
-    /// Takes the turn to deploy: one at a time. `None` if another deploy has it.
-    pub fn deploy_turn(&self) -> Result<Option<Lease>> {
-        Ok(Lease::try_exclusive(&self.state)?)
+    /// Takes the turn to deploy: one at a time. `None` if another deploy has it, as long as `wait` says.
+    pub fn deploy_turn(&self, wait: Wait) -> Result<Option<Lease>> {
+        Ok(Lease::wait_exclusive(&self.state, wait)?)
     }
 
     /// Whether a deploy is under way, by what the kernel shows.

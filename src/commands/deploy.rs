@@ -48,7 +48,7 @@ pub struct Deployed {
 /// Builds a release, makes it live and removes what nobody needs any more. One deploy at a time.
 pub fn run(context: &Context, wanted: &Deploy) -> Result<Outcome> {
     let tree = context.tree_or_new()?;
-    let _turn = tree.deploy_turn()?.ok_or_else(|| another(&tree))?;
+    let _turn = tree.deploy_turn(context.wait)?.ok_or_else(|| another(&tree))?;
     let from = tree.live()?.id().cloned();
     expect(from.as_ref(), wanted.expected.as_ref())?;
     let news = News { operation: "deploy", from: from.as_ref(), to: None, error: None };

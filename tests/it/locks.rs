@@ -3,7 +3,7 @@
 use crate::sandbox::{Answer, Sandbox, Started, eventually};
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -134,6 +134,22 @@ fn p06_wait_waits_until_the_lock_is_free() {
         assert_eq!(answer.code, 0, "{}", answer.stderr);
         assert_eq!(tree.live().as_deref(), Some("B"));
     }
+}
+
+#[test]
+fn p06_wait_waits_for_a_deploy_too() {
+    let tree = Sandbox::with_live(&["A"]);
+    let source = tree.source("B");
+    let mut command = tree.command(&["deploy", "-"]);
+    command.stdin(Stdio::piped());
+    let mut other = Started::new(command);
+    let turn = format!(":{} ", fs::metadata(tree.at(".releasectl")).unwrap().ino());
+    eventually("the other deploys", || fs::read_to_string("/proc/locks").unwrap().contains(&turn));
+    let waiting = Started::new(tree.command(&["deploy", source.to_str().unwrap(), "--wait"]));
+    eventually("it tries", || open_files(waiting.pid()).contains(&tree.at(".releasectl")));
+    drop(other.0.stdin.take());
+    assert_eq!(waiting.answer().code, 0);
+    assert_eq!(other.answer().code, 1);
 }
 
 #[test]
