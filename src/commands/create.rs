@@ -106,8 +106,16 @@ pub(super) fn build(context: &Context, tree: &Tree, wanted: &Create, cause: &str
         build.manifest.origin = origin;
         assemble::run(context, tree, &mut build, &ready, wanted.manner)
     });
+    // What `create` would go on with would not go live.
+    let outcome =
+        outcome.map_err(|error| if cause == "deploy" { error.or_hint(|| going_on(build.id())) } else { error });
     conclude(context, tree, &mut build, outcome)?;
     Ok(build)
+}
+
+/// What to do about a deploy that failed.
+pub(super) fn going_on(id: &ReleaseId) -> String {
+    format!("`releasectl deploy --resume` goes on where it stopped; `releasectl log {id}` tells more")
 }
 
 /// Where the code comes from, as the papers of an export say it.

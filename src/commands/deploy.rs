@@ -196,8 +196,7 @@ struct Deploying<'a> {
 impl Deploying<'_> {
     fn run(&mut self, build: &mut Build) -> Result<Activation> {
         let id = build.id().clone();
-        let resume =
-            || format!("`releasectl deploy --resume` goes on where it stopped; `releasectl log {id}` tells more");
+        let resume = || create::going_on(&id);
         let started = Instant::now();
         if !self.left(build, Phase::Prepare).is_empty()
             && let Some(barred) = foresee(self.context, self.tree, &id, "deploy")?

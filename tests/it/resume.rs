@@ -188,6 +188,18 @@ fn p13_a_failed_step_is_tried_again_and_those_before_it_are_not() {
 }
 
 #[test]
+fn p13_a_deploy_whose_build_failed_is_gone_on_with_as_a_deploy() {
+    let tree = Sandbox::with_live(&["A"]);
+    let source = tree.code("code", &step("one", "create", "test -e \"$place/mended\"\n"), &[]);
+    let hint = |words: &[&str]| tree.ends(1, words).stderr.lines().last().unwrap().to_owned();
+    assert!(hint(&["deploy", &source]).contains("`releasectl deploy --resume`"));
+    assert!(hint(&["create", &source]).contains("`releasectl create --resume "));
+    fs::write(tree.beside("mended"), "").unwrap();
+    tree.done(&["deploy", "--resume"]);
+    assert_ne!(tree.live().as_deref(), Some("A"));
+}
+
+#[test]
 fn p13_steps_that_change_the_code_are_not_taken_for_damage_to_it() {
     let tree = Sandbox::with_live(&["A"]);
     let recipe = step("one", "create", "tell one\necho changed >>version\nrm gone\n")
