@@ -63,7 +63,7 @@ enum Fix {
     /// The files of the first commit go, those of the second come.
     Commits(Commit, Commit),
     /// The whole of a patch, and whether it is undone.
-    Patch(String, bool),
+    Patch(Vec<u8>, bool),
 }
 
 /// Fetches or reads what is needed before anything is made.
@@ -88,7 +88,7 @@ fn prepare(context: &Context, tree: &Tree, base: &Manifest, change: &Change) -> 
             let unreadable = |cause: std::io::Error| {
                 Error::refused(format!("cannot read the patch {}: {cause}", file.display())).hint("name a file")
             };
-            let text = std::fs::read_to_string(file).map_err(unreadable)?;
+            let text = std::fs::read(file).map_err(unreadable)?;
             let named = file.file_name().unwrap_or_default().to_string_lossy();
             let verb = if *reverse { "without" } else { "with" };
             let location = tree.layout().release(&base.id).display().to_string();
@@ -136,12 +136,12 @@ fn make(context: &Context, tree: &Tree, build: &mut Build, base: &Manifest, fix:
 }
 
 /// Applies a patch whole or not at all. git must not take the release for a part of a repository around it.
-fn patch(context: &Context, release: &Path, text: &str, reverse: bool) -> Result<()> {
+fn patch(context: &Context, release: &Path, text: &[u8], reverse: bool) -> Result<()> {
     let above = release.parent().unwrap_or(release);
     let apply = |manner: &[&str]| {
         let program = context.tools.program("git").dir(release).limit(LIMIT).env("GIT_CEILING_DIRECTORIES", above);
         let program = program.args(["apply", "--whitespace=nowarn"]).args(manner).args(reverse.then_some("--reverse"));
-        let program = program.args(["-"]).input_text(text);
+        let program = program.args(["-"]).input_bytes(text);
         let program = program.map_err(|cause| Error::new(Kind::Failed, cause.to_string()))?;
         let unfit = "the patch does not fit the live release; nothing live has changed";
         program.capture().map_err(|error| Error::from(error).hint(unfit))

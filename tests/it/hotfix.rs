@@ -124,6 +124,15 @@ fn a_patch_that_leads_out_of_the_release_changes_nothing_there() {
 }
 
 #[test]
+fn a_patch_is_bytes_as_the_code_is() {
+    let tree = Sandbox::with_live(&["A"]);
+    let text = b"--- a/version\n+++ b/version\n@@ -1 +1 @@\n-A\n\\ No newline at end of file\n+caf\xe9\n";
+    fs::write(tree.beside("fix.patch"), text).unwrap();
+    tree.done(&["hotfix", "--patch", tree.beside("fix.patch").to_str().unwrap()]);
+    assert_eq!(fs::read(tree.at("current/version")).unwrap(), b"caf\xe9\n");
+}
+
+#[test]
 fn what_was_not_built_from_git_takes_patches_but_no_ref() {
     let tree = Sandbox::with_live(&["A"]);
     let before = tree.states();
