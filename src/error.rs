@@ -93,7 +93,8 @@ impl From<PathError> for Error {
             _ if error.is_full() => "free some space: `releasectl clean`, then repeat the command",
             std::io::ErrorKind::FileTooLarge => "no file may be that large here: look at `ulimit -f`, then repeat",
             std::io::ErrorKind::ReadOnlyFilesystem => {
-                "the file system is read-only: look at `dmesg`, remount it, repeat"
+                "the file system is read-only: look at `dmesg`, remount it, repeat; \
+                 for a unit of systemd it may be so on purpose: give it ReadWritePaths="
             }
             std::io::ErrorKind::PermissionDenied => {
                 // A root run has become that user: what is in its way then is on the way to the path.
