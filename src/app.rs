@@ -16,7 +16,7 @@ use crate::gate::{self, Admitted, Refusal};
 use crate::identity::{self, Account};
 use crate::lock::Wait;
 use crate::pin::Pin;
-use crate::release::SourceKind;
+use crate::release::{SourceKind, without_password};
 use crate::report::{self, Paint, Progress};
 use crate::tools::Tools;
 use crate::tree::Actor;
@@ -356,7 +356,7 @@ fn whole(root: &Path) -> Result<PathBuf> {
 
 /// The command line for the lock's note.
 fn typed(arguments: &[OsString]) -> String {
-    let words: Vec<_> = arguments.iter().skip(1).map(|word| word.to_string_lossy()).collect();
+    let words: Vec<_> = arguments.iter().skip(1).map(|word| without_password(&word.to_string_lossy())).collect();
     let typed = format!("releasectl {}", words.join(" "));
     typed.chars().filter(|c| !c.is_control()).take(300).collect()
 }

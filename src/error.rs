@@ -208,6 +208,10 @@ impl From<SourceError> for Error {
         match error {
             SourceError::Path(error) => error.into(),
             SourceError::Tool(error) => error.into(),
+            SourceError::Fetch { cause, .. } => Self { message, ..cause.into() },
+            SourceError::NoPassword(_) => Self::new(Kind::Failed, message).hint(
+                "write its URL into [source] of the host's file; `create` and `deploy` take it on the command line too",
+            ),
             SourceError::Nothing(_) => {
                 Self::refused(message).hint("name a URL, a repository, a directory, a tar file or -")
             }

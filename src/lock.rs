@@ -16,6 +16,7 @@
 use crate::clock::Timestamp;
 use crate::directory::{Dir, Identity, PathError};
 use crate::layout::LOCK;
+use crate::release::without_password;
 use fs2::FileExt as Flock;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::stat::fstat;
@@ -208,7 +209,9 @@ pub fn holder_of(inode: u64) -> Option<Holder> {
     let pid = holders(inode).into_iter().next()?;
     let process = PathBuf::from(format!("/proc/{pid}"));
     let command = std::fs::read(process.join("cmdline")).ok()?;
-    let command = String::from_utf8_lossy(&command).replace('\0', " ").trim_end().to_owned();
+    let command = String::from_utf8_lossy(&command);
+    let words: Vec<_> = command.split_terminator('\0').map(without_password).collect();
+    let command = words.join(" ");
     let owner = std::fs::metadata(&process).ok()?;
     let uid = nix::unistd::Uid::from_raw(std::os::unix::fs::MetadataExt::uid(&owner));
     let user = nix::unistd::User::from_uid(uid).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name);

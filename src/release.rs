@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
+/// A login this long is no name but a token, as forges take it in a name's place.
+const TOKEN: usize = 32;
 /// The longest id.
 const LONGEST: usize = 128;
 
@@ -111,6 +113,26 @@ pub struct Origin {
     /// The commit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
+}
+
+impl Origin {
+    /// Where to fetch from again: `configured`, if that is the same but for a password, which is not on record.
+    pub fn fetched_from<'a>(&'a self, configured: Option<&'a String>) -> &'a str {
+        configured.filter(|url| without_password(url) == self.location).unwrap_or(&self.location)
+    }
+}
+
+/// A URL as it may be shown: `https://user:secret@host/` loses the secret, and a token that stands for both goes whole.
+pub fn without_password(location: &str) -> String {
+    let Some((scheme, rest)) = location.split_once("://") else { return location.to_owned() };
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let Some((login, host)) = authority.rsplit_once('@') else { return location.to_owned() };
+    let user = match login.split_once(':') {
+        Some((user, _)) => user,
+        None if login.len() >= TOKEN => "",
+        None => return location.to_owned(),
+    };
+    format!("{scheme}://{user}:***@{host}{path}")
 }
 
 /// One thing a build did.
@@ -254,12 +276,38 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_password_is_never_shown() {
+        let token = format!("ghp_{}", "x".repeat(36));
+        assert_eq!(without_password("https://bob:s3cret@h/x"), "https://bob:***@h/x");
+        assert_eq!(without_password(&format!("https://{token}@h/x")), "https://:***@h/x");
+        for open in ["https://bob@h/x", "git@h:x", "ssh://git@h/x", "/srv/a@b:c", "deploy"] {
+            assert_eq!(without_password(open), open);
+        }
+    }
+
+    #[test]
     fn p12_an_id_is_a_plain_name_and_never_a_path() {
         for good in ["2026-11-22_23.40", "a", "20260101120000", "v1.2+b-3_x", &"x".repeat(128)] {
             assert!(good.parse::<ReleaseId>().is_ok(), "{good}");
         }
         let long = "x".repeat(129);
-        for bad in ["", ".", "..", "../x", "-x", "a b", "a/b", "_a", "é", "a\n", "a\0", "current", "latest", &long] {
+        for bad in [
+            "",
+            ".",
+            "..",
+            "../x",
+            "-x",
+            "a b",
+            "a/b",
+            "_a",
+            "é",
+            "a\n",
+            "a\0",
+            "current",
+            "latest",
+            "lost+found",
+            &long,
+        ] {
             assert!(bad.parse::<ReleaseId>().is_err(), "{bad:?}");
         }
     }

@@ -23,7 +23,7 @@ pub use pack::{Packed, links_out, pack};
 use crate::directory::{Dir, Identity, PathError};
 use crate::export::Export;
 use crate::recipe::Link;
-use crate::release::{Origin, SourceKind};
+use crate::release::{Origin, SourceKind, without_password};
 use crate::stage::Stages;
 use crate::tools::{ToolError, Tools};
 use crate::tree::{Inventory, Listing, is_code};
@@ -59,6 +59,17 @@ pub enum SourceError {
         /// What is wrong with it.
         why: String,
     },
+    /// git could not fetch.
+    #[error("cannot fetch {location}: {cause}")]
+    Fetch {
+        /// The repository.
+        location: String,
+        /// What git said of it.
+        cause: ToolError,
+    },
+    /// It was named with a password, which nothing of ours keeps.
+    #[error("the password of {0} is not on record")]
+    NoPassword(String),
     /// A member of a tar file is not what a release may hold.
     #[error("the tar was refused at {member:?}: {why}")]
     Member {
@@ -155,7 +166,7 @@ impl Source {
     /// What the manifest says of it, before it is known which commit it is.
     pub fn origin(&self) -> Origin {
         let (kind, location, reference) = match self {
-            Self::Git { location, reference } => (SourceKind::Git, git::without_password(location), reference.clone()),
+            Self::Git { location, reference } => (SourceKind::Git, without_password(location), reference.clone()),
             Self::Dir(path) => (SourceKind::Dir, path.display().to_string(), None),
             Self::Tar(path) => (SourceKind::Tar, path.display().to_string(), None),
             Self::Stdin => (SourceKind::Tar, "-".to_owned(), None),

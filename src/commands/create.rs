@@ -167,10 +167,11 @@ fn source_of(context: &Context, wanted: &Create, resumed: Option<&Manifest>) -> 
             return Ok(Source::Stdin);
         } else if origin.location == "-" {
             return Err(Error::refused("its code came from standard input, which is gone")
-                .hint("hand it in again: `create - --resume`"));
+                .hint("hand it in again: name `-` beside --resume"));
         }
         let reference = wanted.reference.clone().or_else(|| origin.revision.clone());
-        return Ok(Source::recognise(&origin.location, reference, Some(origin.kind))?);
+        let location = origin.fetched_from(context.config.settings.source.git.as_ref());
+        return Ok(Source::recognise(location, reference, Some(origin.kind))?);
     }
     let table = &context.config.settings.source;
     let Some(location) = &table.git else {

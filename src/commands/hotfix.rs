@@ -74,12 +74,13 @@ fn prepare(context: &Context, tree: &Tree, base: &Manifest, change: &Change) -> 
                 let message = format!("release {} was not built from git", base.id);
                 return Err(Error::refused(message).hint("`hotfix --patch FILE` changes any release"));
             };
-            let location = &base.origin.location;
-            let submodules = context.config.settings.source.submodules.unwrap_or(true);
+            let configured = &context.config.settings.source;
+            let location = base.origin.fetched_from(configured.git.as_ref());
+            let submodules = configured.submodules.unwrap_or(true);
             let mirrors = tree.state().ensure_dir(MIRROR, 0o700)?;
             let (tools, stages) = (&context.tools, &*context.stages);
             let new = source::fetch(&mirrors, location, Some(reference), submodules, tools, stages)?;
-            let old = Commit { location: location.clone(), hash: hash.clone(), submodules };
+            let old = Commit { location: location.to_owned(), hash: hash.clone(), submodules };
             let revision = Some(new.hash.clone());
             let origin = Origin { r#ref: Some(reference.clone()), revision, ..base.origin.clone() };
             Ok((Fix::Commits(old, new), origin))

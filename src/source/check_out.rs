@@ -58,11 +58,16 @@ impl CheckOut<'_> {
         drop(mirror);
         let (mut made, submodules) = taken?;
         for (path, module) in submodules {
+            let refuse = |why| SourceError::Submodule { path: path.display().to_string(), why };
             if spot.depth == DEEPEST {
-                let why = format!("submodules are nested more than {DEEPEST} deep");
-                return Err(SourceError::Submodule { path: path.display().to_string(), why });
+                return Err(refuse(format!("submodules are nested more than {DEEPEST} deep")));
             }
-            let module = fetch(site.mirrors, &module.location, Some(&module.hash), true, site.tools, site.stages)?;
+            let module = fetch(site.mirrors, &module.location, Some(&module.hash), true, site.tools, site.stages);
+            let module = module.map_err(|error| match error {
+                // The release has been begun: this is not the ref that was asked for.
+                SourceError::NoRef { .. } => refuse(error.to_string()),
+                error => error,
+            })?;
             let into = tar::open_making(spot.into, &path)?;
             let prefix = spot.prefix.join(&path);
             let inner = self.at(&module, &Spot { into: &into, prefix: &prefix, depth: spot.depth + 1 })?;

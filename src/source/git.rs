@@ -4,6 +4,7 @@ use super::check_out::DEEPEST;
 use super::mirror::{FETCHED, Mirror};
 use super::{Result, Site, SourceError};
 use crate::directory::{Dir, kind};
+use crate::release::without_password;
 use crate::stage::Stages;
 use crate::tools::{Program, Tools};
 use nix::sys::stat::SFlag;
@@ -44,6 +45,9 @@ fn find(mirror: &Mirror<'_>, location: &str, reference: Option<&str>, stages: &d
     }
     if reference.is_some_and(|text| text.is_empty() || text.starts_with('-') || text.contains(['\0', '\n'])) {
         return Err(SourceError::no_ref(location, reference));
+    }
+    if location.contains(":***@") {
+        return Err(SourceError::NoPassword(location.to_owned()));
     }
     mirror.update(stages)?;
     if let Some(hash) = mirror.resolve(reference) {
@@ -89,10 +93,15 @@ impl Commit {
 /// A git that works in `directory` and asks nobody anything.
 pub(super) fn program(tools: &Tools, directory: &Path) -> Program {
     let program = tools.program("git").dir(directory).env("GIT_TERMINAL_PROMPT", "0");
-    program
-        .env("GIT_SSH_COMMAND", "ssh -o BatchMode=yes")
-        .env("GIT_DIR", ".")
-        .env("GIT_ALLOW_PROTOCOL", "file:git:http:https:ssh")
+    program.env("GIT_DIR", ".").env("GIT_ALLOW_PROTOCOL", "file:git:http:https:ssh")
+}
+
+/// The same for one that speaks with another host: by the user's own `core.sshCommand`, or else by an ssh that asks
+/// nobody anything either.
+pub(super) fn remote(tools: &Tools, directory: &Path) -> Program {
+    let chosen = program(tools, directory).args(["config", "core.sshCommand"]).capture().is_ok();
+    let program = program(tools, directory);
+    if chosen { program } else { program.env("GIT_SSH_COMMAND", "ssh -o BatchMode=yes") }
 }
 
 /// Forty hexadecimal digits, or sixty-four.
@@ -112,28 +121,4 @@ pub(super) fn checked_url(text: &str) -> Result<String> {
         return Ok(text.to_owned());
     };
     Err(SourceError::Refused { location: without_password(text), why })
-}
-
-/// A URL as it may be shown: `https://user:secret@host/` loses the secret.
-pub(super) fn without_password(location: &str) -> String {
-    let Some((scheme, rest)) = location.split_once("://") else { return location.to_owned() };
-    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    match authority.rsplit_once('@') {
-        Some((user, host)) if user.contains(':') => {
-            format!("{scheme}://{}:***@{host}{path}", user.split(':').next().unwrap_or_default())
-        }
-        _ => location.to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_password_is_never_shown() {
-        assert_eq!(without_password("https://bob:s3cret@h/x"), "https://bob:***@h/x");
-        assert_eq!(without_password("https://token@h/x"), "https://token@h/x");
-        assert_eq!(without_password("git@h:x"), "git@h:x");
-    }
 }

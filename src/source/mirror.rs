@@ -3,6 +3,7 @@
 use super::{Result, SourceError, git};
 use crate::directory::{Dir, PathError};
 use crate::lock::Lease;
+use crate::release::without_password;
 use crate::removal;
 use crate::stage::Stages;
 use crate::tools::{Program, ToolError, Tools};
@@ -131,7 +132,7 @@ impl<'a> Mirror<'a> {
 
     /// The HEAD of the repository, if it leads somewhere, whatever this mirror is like; `None` if nobody answers.
     fn offered(&self) -> Option<&'static [&'static str]> {
-        let outside = git::program(self.tools, self.dir.path().parent()?);
+        let outside = git::remote(self.tools, self.dir.path().parent()?);
         let said = outside.args(["ls-remote", "--quiet", "--", self.location, "HEAD"]).capture().ok()?;
         Some(if said.split(|byte| *byte == b'\n').any(|line| line.ends_with(b"\tHEAD")) { &["HEAD"] } else { &[] })
     }
@@ -160,8 +161,9 @@ impl<'a> Mirror<'a> {
         // Packs are synced by git, loose objects are not; and nothing may go on in the background.
         let options = ["-c", "fetch.unpackLimit=1", "-c", "gc.autoDetach=false", "-c", "maintenance.autoDetach=false"];
         let verb = ["fetch", "--quiet", "--prune", "--no-tags", "--force", "--update-shallow", "--", self.location];
-        let program = self.git(options).args(verb).args(refs);
-        Ok(program.capture().map(drop)?)
+        let program = git::remote(self.tools, self.dir.path()).args(options).args(verb).args(refs);
+        let failed = |cause| SourceError::Fetch { location: without_password(self.location), cause };
+        program.capture().map(drop).map_err(failed)
     }
 
     /// The commit that `reference` names in this mirror, HEAD after an update only; `None` if it names none.
@@ -199,7 +201,7 @@ fn is_leftover(path: &Path) -> bool {
 
 /// `commcare-hq-1a2b3c4d.git`: the end of the location, for people, and a sum of the whole, without a password in it.
 fn name(location: &str) -> String {
-    let location = git::without_password(location);
+    let location = without_password(location);
     let end = location.trim_end_matches('/').trim_end_matches(".git").rsplit(['/', ':']).next().unwrap_or_default();
     let plain: String = end.chars().filter(|c| c.is_ascii_alphanumeric() || "-_".contains(*c)).take(60).collect();
     format!("{plain}-{:08x}.git", crc32fast::hash(location.as_bytes()))
@@ -210,6 +212,6 @@ impl SourceError {
     pub(super) fn no_ref(location: &str, reference: Option<&str>) -> Self {
         let reference =
             reference.map_or_else(|| "commit yet".to_owned(), |reference| format!("ref or commit {reference:?}"));
-        Self::NoRef { location: git::without_password(location), reference }
+        Self::NoRef { location: without_password(location), reference }
     }
 }
