@@ -16,8 +16,9 @@ const LONGEST: usize = 128;
 #[serde(try_from = "String", into = "String")]
 pub struct ReleaseId(String);
 
-/// Words that name a release by what it is; no release may have one of them as its id.
-const WORDS: [&str; 4] = ["current", "previous", "latest", "none"];
+/// Words that name a release by what it is, and what a file system has of its own; no release may have one of them as
+/// its id.
+const WORDS: [&str; 5] = ["current", "previous", "latest", "none", "lost+found"];
 
 /// Why a text is no release id.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -83,6 +83,16 @@ fn p20_what_was_taken_over_is_activated_gone_back_to_and_cleaned_like_any_other(
 }
 
 #[test]
+fn p08_what_a_file_system_has_of_its_own_is_no_release() {
+    let tree = Sandbox::new();
+    fs::create_dir_all(tree.at("releases/lost+found")).unwrap();
+    fs::create_dir(tree.at("releases/1")).unwrap();
+    fs::write(tree.at("releases/1/file"), "").unwrap();
+    assert_eq!(tree.json(&["init"])["adopted"], serde_json::json!(["1"]));
+    assert_eq!(tree.json(&["list"])["foreign"], serde_json::json!(["lost+found"]));
+}
+
+#[test]
 fn p20_a_current_that_is_no_link_is_refused_before_anything_is_made() {
     for directory in [true, false] {
         let tree = of_old();
