@@ -132,7 +132,7 @@ impl CheckOut<'_> {
     }
 
     fn archive(&self, commit: &Commit, mirror: &Mirror<'_>, into: &Dir) -> Result<()> {
-        let mut archive = mirror.git(["archive", "--format=tar", &commit.hash]).stream()?;
+        let mut archive = mirror.archive(&commit.hash).stream()?;
         let before = self.done.load(Ordering::Relaxed);
         let read_only = self.site.link == Link::Hardlink;
         let unpacked = tar::unpack_own(&mut archive.output, into, read_only, &mut |entries| {

@@ -15,7 +15,7 @@ impl Commit {
     /// not named: the inventory knows it.
     pub fn compare(&self, release: &Dir, mirrors: &Dir, tools: &Tools) -> Result<Vec<String>> {
         let mirror = Mirror::open(mirrors, &self.location, tools)?;
-        let mut archive = mirror.git(["archive", "--format=tar", &self.hash]).stream()?;
+        let mut archive = mirror.archive(&self.hash).stream()?;
         let compared = compare_all(&mut archive.output, release);
         let read = match &compared {
             Ok(_) => io::copy(&mut archive.output, &mut io::sink()).map(drop),

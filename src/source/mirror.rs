@@ -110,6 +110,12 @@ impl<'a> Mirror<'a> {
         git::program(self.tools, self.dir.path()).args(arguments)
     }
 
+    /// A git that writes the commit `hash` as a tar. A filter that fetches, as git-lfs does, is told where from.
+    pub(super) fn archive(&self, hash: &str) -> Program {
+        let origin = format!("remote.origin.url={}", self.location);
+        git::remote(self.tools, self.dir.path()).args(["-c", &origin, "archive", "--format=tar", hash])
+    }
+
     /// Brings everything that can be asked for by name: branches, tags and HEAD; of a local repository every ref. If
     /// that fails because the mirror was damaged, it is made anew.
     pub(super) fn update(&self, stages: &dyn Stages) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Releases from git repositories of every kind, at every kind of ref.
 
-use crate::sandbox::{PROGRAM, Sandbox, Started, eventually, picture};
+use crate::sandbox::{PROGRAM, Sandbox, picture};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -325,63 +325,4 @@ fn p13_code_that_cannot_be_read_from_a_mirror_is_fetched_anew_by_the_next_attemp
     assert!(told.contains(mirror.to_str().unwrap()), "{told}");
     tree.ends(0, &["create", "--resume", "B"]);
     assert_eq!(fs::read(tree.release("B").join("noise")).unwrap(), noise);
-}
-
-/// Has git take `repository` for what `url` names, and nothing else.
-fn stands_for(tree: &Sandbox, url: &str, repository: &Path) {
-    let settings = format!("[url \"{}\"]\n\tinsteadOf = \"{url}\"\n", repository.display());
-    fs::create_dir_all(tree.beside("home")).unwrap();
-    fs::write(tree.beside("home/.gitconfig"), settings).unwrap();
-}
-
-#[test]
-fn a_password_stays_out_of_messages_and_is_had_again_from_the_configuration() {
-    let tree = Sandbox::laid_out();
-    let repository = tree.repository("app");
-    let url = "http://bob:s3cret@127.0.0.1:1/app";
-    stands_for(&tree, url, &repository);
-    let recipe = "[[step]]\nname = 'wait'\nphase = 'create'\nrun = 'read line <../../go'\n";
-    fs::write(repository.join("releasectl.toml"), recipe).unwrap();
-    tree.commit(&repository, "with a step");
-    nix::unistd::mkfifo(&tree.at("go"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-    let deploy = Started::new(tree.command(&["deploy", url]));
-    eventually("the step", || tree.run(&["log"]).stdout.contains("step wait"));
-    let busy = tree.ends(4, &["deploy", url]);
-    assert!(busy.stderr.contains("bob:***@127.0.0.1"), "{}", busy.stderr);
-    fs::write(tree.at("go"), "go\n").unwrap();
-    assert_eq!(deploy.answer().code, 0);
-    tree.commit(&repository, "more");
-    let forgotten = tree.ends(1, &["hotfix", "--ref", "master"]).stderr;
-    assert!(forgotten.contains("the password of http://bob:***@127.0.0.1:1/app is not on record"), "{forgotten}");
-    let file = tree.beside("host.toml");
-    fs::write(&file, format!("root = '{}'\n[source]\ngit = '{url}'\n", tree.root().display())).unwrap();
-    fs::remove_file(tree.at("go")).unwrap();
-    tree.ends(0, &["--config", file.to_str().unwrap(), "hotfix", "--ref", "master"]);
-    let found = tree.clean("grep").args(["-rl", "s3cret"]).arg(tree.root()).output().unwrap();
-    assert_eq!(String::from_utf8(found.stdout).unwrap(), "");
-}
-
-#[test]
-fn the_users_own_way_to_another_host_is_taken() {
-    let tree = Sandbox::laid_out();
-    let repository = tree.repository("app");
-    let script = tree.beside("by-hand");
-    // The last word is what the other host is to run.
-    fs::write(&script, "for word; do :; done\nexec sh -c \"$word\"\n").unwrap();
-    fs::create_dir_all(tree.beside("home")).unwrap();
-    let settings = format!("[core]\n\tsshCommand = sh {}\n", script.display());
-    fs::write(tree.beside("home/.gitconfig"), settings).unwrap();
-    tree.done(&["create", &format!("git@app.invalid:{}", repository.display())]);
-}
-
-#[test]
-fn a_submodules_commit_that_nobody_published_is_no_wrong_ref() {
-    let tree = Sandbox::laid_out();
-    let (code, part) = (tree.repository("app"), tree.repository("part"));
-    let file = ["-c", "protocol.file.allow=always"];
-    tree.git(&code, &[&file[..], &["submodule", "--quiet", "add", part.to_str().unwrap(), "part"]].concat());
-    tree.commit(&code.join("part"), "not published");
-    tree.commit(&code, "with it");
-    let said = tree.ends(1, &["create", code.to_str().unwrap()]).stderr;
-    assert!(said.contains("submodule part: ") && said.contains("has no ref or commit"), "{said}");
 }

@@ -45,6 +45,7 @@ mod pins;
 mod predecessors;
 mod python_env;
 mod real_source;
+mod reached_source;
 mod recipe_errors;
 mod resume;
 mod resume_kills;
