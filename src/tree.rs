@@ -323,7 +323,10 @@ impl Tree {
         match examined.map(|(entry, _)| entry.found) {
             Some(Found::Release(manifest)) => Ok(*manifest),
             Some(Found::Damaged(id, why)) => Err(TreeError::Damaged { id: id.to_string(), why }),
-            Some(Found::Reserved(id)) => Err(TreeError::NotReady { id, state: "incomplete", why: None }),
+            Some(Found::Reserved(id)) => {
+                let why = Some("only its name is there yet".to_owned());
+                Err(TreeError::NotReady { id, state: "incomplete", why })
+            }
             Some(Found::Foreign) | None => Err(TreeError::NoRelease(id.to_string())),
         }
     }

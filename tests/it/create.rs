@@ -82,6 +82,16 @@ fn p12_an_id_that_is_taken_is_refused_before_anything_is_touched() {
 }
 
 #[test]
+fn p12_a_name_that_was_reserved_and_no_more_is_told_so() {
+    let tree = Sandbox::laid_out();
+    let source = tree.source("other").display().to_string();
+    tree.killed("renameat:signal=SIGKILL:when=1", &["create", &source, "--id", "A"]);
+    assert!(tree.refused(&["create", "--resume", "A"]).contains("only its name is there"));
+    tree.done(&["clean"]);
+    tree.done(&["create", &source, "--id", "A"]);
+}
+
+#[test]
 fn p12_an_id_that_could_be_a_path_or_an_option_makes_nothing() {
     let tree = Sandbox::new();
     let source = tree.source("one").display().to_string();
