@@ -2,7 +2,7 @@
 
 use super::clean::sweep;
 use super::{Context, Outcome, Target};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::identity::as_root;
 use crate::operation::Operation;
 use crate::release::{ReleaseId, State};
@@ -40,7 +40,13 @@ pub fn run(context: &Context, targets: &[Target]) -> Result<Outcome> {
     context.tell(&mut locked);
     let discarded = discarded?;
     drop(locked);
-    sweep(context, &tree, discarded, &verdicts).map(Outcome::Clean)
+    let removed = sweep(context, &tree, discarded, &verdicts)?;
+    if removed.removed.len() < ids.len() {
+        // Each was asked for by its name.
+        let message = format!("not all of them were removed: {}", removed.warnings.join("; "));
+        return Err(Error::new(Kind::Failed, message).hint("`releasectl list` shows what is still there"));
+    }
+    Ok(Outcome::Clean(removed))
 }
 
 fn cause(fact: &Facts) -> Reason {

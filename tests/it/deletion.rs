@@ -212,7 +212,8 @@ fn p09_a_release_that_is_a_mount_itself_stays() {
         return;
     }
     let tree = with_surplus();
-    let script = r#"mount --bind "$2/releases/B" "$2/releases/B"; "$1" --root "$2" --json clean --keep 0; "$1" --root "$2" verify B"#;
+    let script = r#"mount --bind "$2/releases/B" "$2/releases/B"; "$1" --root "$2" --json clean --keep 0
+        if "$1" --root "$2" remove B 2>"$2/said"; then exit 9; fi; grep -q 'B: something is mounted' "$2/said"; "$1" --root "$2" verify B"#;
     let before = picture(&tree.release("B"));
     let output = in_mount_namespace(&tree, script, &[&tree.root()]);
     let answer = String::from_utf8_lossy(&output.stdout).into_owned();
