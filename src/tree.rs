@@ -261,8 +261,10 @@ impl Tree {
             Ok((found, pin)) => (found, pin, None),
             // Somebody removed it meanwhile.
             Err(TreeError::Path(error)) if error.cause.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            // Somebody else's is none of ours.
-            Err(_) if stat.st_uid != self.releases.own_stat()?.st_uid => (Found::Foreign, None, None),
+            // Somebody else's is none of ours, unless it was and has been given away.
+            Err(_) if stat.st_uid != self.releases.own_stat()?.st_uid && !self.has_state(name) => {
+                (Found::Foreign, None, None)
+            }
             Err(error) => (Found::Damaged(id, error.to_string()), None, Some(error)),
         };
         Ok(Some((Entry { name: name.to_owned(), found, identity, pin }, error)))
@@ -276,6 +278,10 @@ impl Tree {
             None => self.identify(&self.releases.open_dir(name)?, id, &names)?,
         };
         Ok((found, pin))
+    }
+
+    fn has_state(&self, name: &OsStr) -> bool {
+        self.releases.open_dir(name).and_then(|dir| dir.stat(STATE)).is_ok_and(|state| state.is_some())
     }
 
     /// What a directory of `releases/` is, by its manifest; for one that was there before us, by the one we keep for it.

@@ -328,3 +328,23 @@ fn p15_on_a_full_disk_rollback_still_works_and_clean_brings_the_ballast_back() {
         assert_eq!(again["ok"], true, "{size}: {said}");
     }
 }
+
+#[test]
+fn a_release_that_was_given_away_is_told_with_its_path_and_comes_back() {
+    if !as_root_or_left_out("giving a release away") {
+        return;
+    }
+    let tree = Sandbox::with_live(&["A", "B"]);
+    tree.give_to_nobody(&tree.root());
+    let give = |owner: &str| tree.clean("chown").args(["-R", owner]).arg(tree.release("B")).status().unwrap();
+    assert!(give("0:0").success());
+    let refused = format!("{}/.releasectl: Permission denied", tree.release("B").display());
+    let doctor = tree.ends(6, &["doctor"]).stdout;
+    assert!(doctor.contains(&refused) && !doctor.contains("no release B"), "{doctor}");
+    let activate = tree.run(&["activate", "B"]).stderr;
+    assert!(activate.contains(&refused), "{activate}");
+    tree.done(&["clean", "--keep", "0"]);
+    assert!(give("nobody:").success());
+    tree.done(&["doctor"]);
+    assert_eq!(tree.live().as_deref(), Some("B"));
+}
