@@ -115,6 +115,14 @@ here /etc/cron.d/releasectl /etc/releasectl/README /etc/releasectl/production.to
 is "what cron says afterwards" "$(cron 2>&1)" ""
 is "the tree" "$(picture)" "$before"
 
+stage="installed once more"
+mkdir -p /run/systemd/system
+printf '#!/bin/sh\necho "$*" >>/run/invoked\n' >/usr/sbin/deb-systemd-invoke
+chmod 755 /usr/sbin/deb-systemd-invoke
+dpkg -i "$deb"
+is "the timer that a removal stopped" "$(cat /run/invoked)" "start releasectl-clean@production.timer"
+rm -r /run/systemd /usr/sbin/deb-systemd-invoke
+
 stage="purge"
 dpkg -P releasectl
 gone /etc/cron.d/releasectl /etc/releasectl /etc/systemd/system/timers.target.wants/releasectl-clean@production.timer
