@@ -16,8 +16,8 @@ pub enum SharingError {
     /// A file that releases share is not there.
     #[error("{} is required by [shared] files and is not there", .0.display())]
     Missing(PathBuf),
-    /// The code brings something else in the place of a link.
-    #[error("{} is in the way of the link to shared/: the code brings it", .0.display())]
+    /// Something else is in the place of a link, or on the way there.
+    #[error("{} is in the way of the link to shared/", .0.display())]
     InTheWay(PathBuf),
     /// The system refused.
     #[error(transparent)]
@@ -54,7 +54,11 @@ pub fn link<'t>(table: &'t SharedTable, root: &Dir, release: &Dir) -> Result<Vec
 /// Makes `release/<path>` a relative link to `shared/<path>`.
 fn link_one(path: &Path, release: &Dir) -> Result<(), SharingError> {
     let (above, name) = split(path);
-    let parent = above.iter().try_fold(release.duplicate()?, |at, part| at.ensure_dir(part, 0o755))?;
+    let parent = above.iter().try_fold(release.duplicate()?, |at, part| at.ensure_dir(part, 0o755));
+    let parent = parent.map_err(|error| match error.cause.kind() {
+        ErrorKind::NotADirectory => SharingError::InTheWay(error.path),
+        _ => error.into(),
+    })?;
     // Up to the release, out of it and of releases/, and down again.
     let mut target = OsString::from("../".repeat(above.components().count() + 2));
     target.push(SHARED);

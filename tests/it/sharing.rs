@@ -100,6 +100,17 @@ fn code_that_brings_something_else_in_the_place_of_a_link_is_refused_and_not_los
 }
 
 #[test]
+fn what_lies_in_something_shared_is_not_shared_once_more() {
+    let tree = Sandbox::laid_out();
+    let source = tree.code("code", "[shared]\ndirs = ['media', 'media/cache']\n", &[]);
+    let said = tree.ends(1, &["create", &source, "--id", "A"]).stderr;
+    assert!(
+        said.contains("A/media is in the way of the link to shared/") && said.contains("out of [shared]"),
+        "{said}"
+    );
+}
+
+#[test]
 fn links_that_the_code_brings_on_the_way_to_a_shared_place_are_never_followed() {
     let tree = Sandbox::laid_out();
     let outside = tree.beside("outside");
