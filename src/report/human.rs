@@ -1,6 +1,6 @@
 //! Outcomes and errors as people read them.
 
-use super::progress::span;
+use super::progress::{LINES, span, visible};
 use crate::commands::activation::Activation;
 use crate::commands::clean::{Cleaned, Judged};
 use crate::commands::describe::Release;
@@ -30,6 +30,12 @@ impl Paint {
         if self.on { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 
+    /// A whole text as it is printed: of what was found on disk nothing but its characters reaches a terminal.
+    fn finish(self, text: &str) -> String {
+        let colours = ["\x1b[32m", "\x1b[31m", "\x1b[1m", "\x1b[0m", "\n", "\t"];
+        visible(text, if self.on { &colours } else { &LINES })
+    }
+
     fn good(self, text: &str) -> String {
         self.dye("32", text)
     }
@@ -49,7 +55,7 @@ pub fn failure(error: &Error, paint: Paint) -> String {
     if let Some(hint) = &error.hint {
         let _ = writeln!(text, "{} {hint}", paint.strong("hint:"));
     }
-    text
+    paint.finish(&text)
 }
 
 /// An outcome. Quiet leaves out what nobody asked for.
@@ -57,9 +63,10 @@ pub fn outcome(outcome: &Outcome, paint: Paint, quiet: bool) -> String {
     let mut out = String::new();
     // Writing to a string does not fail.
     let _ = match outcome {
-        Outcome::Create(created) => writeln!(out, "{}", created.release.path.display()),
-        Outcome::Path(located) => writeln!(out, "{}", located.path.display()),
-        Outcome::Log(log) => write!(out, "{}", log.log),
+        // Programs read a path, and a log is what programs wrote: both are printed as they are.
+        Outcome::Create(created) => return format!("{}\n", created.release.path.display()),
+        Outcome::Path(located) => return format!("{}\n", located.path.display()),
+        Outcome::Log(log) => return log.log.clone(),
         Outcome::List(listing) => list(&mut out, listing, paint),
         Outcome::Status(found) => status(&mut out, found, paint),
         Outcome::Show(shown) => show(&mut out, shown, paint),
@@ -86,7 +93,7 @@ pub fn outcome(outcome: &Outcome, paint: Paint, quiet: bool) -> String {
             None => writeln!(out, "{} is not pinned", pinned.release),
         },
     };
-    out
+    paint.finish(&out)
 }
 
 fn name(id: Option<&ReleaseId>) -> &str {
@@ -157,7 +164,7 @@ fn deploy(out: &mut String, deployed: &Deployed, paint: Paint) -> std::fmt::Resu
 fn clean(out: &mut String, cleaned: &Cleaned) -> std::fmt::Result {
     let would = if cleaned.dry_run { "would be removed" } else { "removed" };
     let line = |out: &mut String, judged: &Judged, what: &str| {
-        writeln!(out, "{:<24} {what:<16} {}", judged.id, in_words(&judged.reasons, &judged.pids))
+        writeln!(out, "{:<24} {what:<16} {}", visible(&judged.id, &[]), in_words(&judged.reasons, &judged.pids))
     };
     for judged in &cleaned.kept {
         line(out, judged, "kept")?;
@@ -188,7 +195,8 @@ fn list(out: &mut String, listing: &Listing, paint: Paint) -> std::fmt::Result {
         writeln!(out, "no releases")?;
     }
     if !listing.foreign.is_empty() {
-        writeln!(out, "not ours: {}", listing.foreign.join(", "))?;
+        let names: Vec<String> = listing.foreign.iter().map(|name| visible(name, &[])).collect();
+        writeln!(out, "not ours: {}", names.join(", "))?;
     }
     Ok(())
 }
@@ -286,7 +294,13 @@ fn ps(out: &mut String, processes: &Processes) -> std::fmt::Result {
     for process in &processes.processes {
         let mark = if process.current { "*" } else { " " };
         let program = process.program.as_deref().unwrap_or("-");
-        writeln!(out, "{mark} {:<24} {:>8} {program:<20} {}", process.release, process.pid, process.command)?;
+        writeln!(
+            out,
+            "{mark} {:<24} {:>8} {program:<20} {}",
+            process.release,
+            process.pid,
+            visible(&process.command, &[])
+        )?;
     }
     Ok(())
 }
@@ -295,7 +309,7 @@ fn verify(out: &mut String, verified: &Verified, paint: Paint) -> std::fmt::Resu
     let found = &verified.difference;
     for (what, paths) in [("changed", &found.changed), ("missing", &found.missing), ("added", &found.added)] {
         for path in paths {
-            writeln!(out, "{} {path}", paint.bad(&format!("{what:<8}")))?;
+            writeln!(out, "{} {}", paint.bad(&format!("{what:<8}")), visible(path, &[]))?;
         }
     }
     let contents = if verified.contents { ", contents included" } else { "" };

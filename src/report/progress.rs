@@ -59,8 +59,25 @@ impl Stages for Progress {
 
     fn warn(&self, message: &str) {
         self.with_bar(|slot| slot.iter().for_each(|bar| bar.set_draw_target(ProgressDrawTarget::hidden())));
-        let _ = writeln!(std::io::stderr(), "warning: {message}");
+        let _ = writeln!(std::io::stderr(), "warning: {}", visible(message, &LINES));
     }
+}
+
+/// What a text of several lines is laid out with.
+pub(super) const LINES: [&str; 2] = ["\n", "\t"];
+
+/// A text as a terminal may have it: control characters are written out, but for those that begin what is `kept`.
+pub(super) fn visible(text: &str, kept: &[&str]) -> String {
+    let mut out = String::with_capacity(text.len());
+    for (at, c) in text.char_indices() {
+        let begins = |kept: &&str| text.get(at..).is_some_and(|rest| rest.starts_with(kept));
+        if c.is_control() && !kept.iter().any(begins) {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
 }
 
 /// A span as people read it.

@@ -64,6 +64,7 @@ mod supervisor_rolling;
 mod supervisor_wiring;
 mod takeover;
 mod tar_source;
+mod terminal;
 #[path = "../crash/trace.rs"]
 #[allow(dead_code, reason = "shared with the target `crash`")]
 mod trace;
