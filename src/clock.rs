@@ -3,7 +3,7 @@
 use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, SecondsFormat, TimeDelta, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// The minute format of release ids and pins, the one the older tooling uses.
 const MINUTE: &str = "%Y-%m-%d_%H.%M";
@@ -100,13 +100,18 @@ pub enum Clock {
 }
 
 impl Clock {
-    /// The present moment, cut to whole seconds.
+    /// The present moment, cut to whole seconds; 1970 if the clock says what no calendar has. One before 1970 is a moment
+    /// like any other: what is wrong with a clock that was set back is seen by the history.
     #[expect(clippy::disallowed_methods, reason = "the one home of the wall clock")]
     pub fn now(self) -> Timestamp {
         match self {
             Self::System => {
-                let now = Utc::now();
-                Timestamp(DateTime::from_timestamp(now.timestamp(), 0).unwrap_or(now))
+                let seconds = match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
+                    Ok(since) => i64::try_from(since.as_secs()),
+                    Err(before) => i64::try_from(before.duration().as_secs()).map(i64::wrapping_neg),
+                };
+                let moment = seconds.ok().and_then(Timestamp::from_unix);
+                moment.unwrap_or(Timestamp(DateTime::UNIX_EPOCH))
             }
             Self::Fixed(moment) => moment,
         }

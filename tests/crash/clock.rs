@@ -81,6 +81,21 @@ fn p04_a_clock_that_jumps_changes_no_order_and_no_rollback_target() {
 }
 
 #[test]
+fn p04_a_clock_before_1970_is_as_wrong_as_any_other_and_ends_nothing() {
+    with_a_clock("a clock before 1970", |tree, run| {
+        let (before, after) = ("1965-01-01 00:00:00", "2030-06-01 12:00:00");
+        run(before, &["init"]);
+        let made: Vec<String> = [after, before, after].iter().map(|moment| create(tree, run, moment)).collect();
+        made.iter().for_each(|id| drop(run(before, &["activate", id])));
+        assert_eq!(run(before, &["rollback"])["to"], *made[1]);
+        assert!(made[1].starts_with("1965-01-01_00.00"), "{made:?}");
+        run(before, &["pin", &made[0], "--days", "3"]);
+        run(before, &["clean"]);
+        assert_eq!(run(after, &["history", "-n", "2"])["entries"][0]["operation"], "pin");
+    });
+}
+
+#[test]
 fn p08_with_a_clock_before_the_newest_entry_nothing_is_removed_for_its_age() {
     with_a_clock("a clock that was set back", |tree, run| {
         let (past, present) = ("1970-01-02 00:00:00", "2030-06-10 12:00:00");
