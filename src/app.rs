@@ -89,7 +89,7 @@ fn perform(cli: &Cli, arguments: &[OsString], key: Option<&str>) -> Exit {
     }
     let (context, outcome) = match context(&cli.global, arguments, key) {
         Ok(context) => {
-            let allowed = refuse_reentry(&context, &cli.command).and_then(|()| refuse_two_answers(cli));
+            let allowed = refuse_reentry(&context, &cli.command).and_then(|()| refuse_contradiction(cli));
             let outcome = allowed.and_then(|()| dispatch(&context, &cli.command));
             (Some(context), outcome)
         }
@@ -111,12 +111,22 @@ fn refuse_reentry(context: &Context, command: &Command) -> Result<()> {
     Err(Error::refused(message).hint("let the recipe say what is to be done, or run it afterwards"))
 }
 
-/// A tar and a document do not fit into one standard output.
-fn refuse_two_answers(cli: &Cli) -> Result<()> {
-    if cli.global.json && matches!(cli.command, Command::Export { .. }) {
-        return Err(Error::new(error::Kind::Usage, "export writes a tar, not a document").hint("leave out --json"));
-    }
-    Ok(())
+/// Refuses words each of which makes sense, and which together make none.
+fn refuse_contradiction(cli: &Cli) -> Result<()> {
+    let (message, hint) = match &cli.command {
+        // A tar and a document do not fit into one standard output.
+        Command::Export { .. } if cli.global.json => ("export writes a tar, not a document", "leave out --json"),
+        Command::Create { source, .. } | Command::Deploy { source, .. }
+            if source.source.as_deref() == Some("-") && source.kind.is_some_and(|kind| kind != Kind::Tar) =>
+        {
+            ("on standard input there can only be a tar", "leave out --as")
+        }
+        Command::Exec { command, .. } if command.first().is_some_and(|name| name.is_empty()) => {
+            ("the command to run has no name", "name it: `releasectl exec -- COMMAND`")
+        }
+        _ => return Ok(()),
+    };
+    Err(Error::new(error::Kind::Usage, message).hint(hint))
 }
 
 /// Prints the outcome or the error.
@@ -341,7 +351,8 @@ fn whole(root: &Path) -> Result<PathBuf> {
         Error::new(error::Kind::Usage, message).hint("name a directory of the tree's own, such as /srv/app")
     };
     if root.as_os_str().is_empty() {
-        return Err(wrong("it is empty".to_owned()));
+        let message = "no tree is named: --root, RELEASECTL_ROOT or root in the host's file is empty";
+        return Err(Error { message: message.to_owned(), ..wrong(String::new()) });
     }
     let absolute = std::path::absolute(root).map_err(|cause| wrong(cause.to_string()))?;
     let existing = absolute.ancestors().find(|path| path.symlink_metadata().is_ok()).unwrap_or(Path::new("/"));

@@ -7,6 +7,7 @@ use crate::commands::Target;
 use crate::commands::activate::Expected;
 use crate::recipe::Size;
 use crate::release::ReleaseId;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -32,7 +33,8 @@ pub struct Global {
     #[arg(short = 'e', long, global = true, env = "RELEASECTL_ENV", value_name = "NAME")]
     pub env: Option<String>,
     /// The tree; works without any configuration
-    #[arg(long, global = true, env = "RELEASECTL_ROOT", value_name = "DIR")]
+    // clap would tell of an empty variable as if the option had been given.
+    #[arg(long, global = true, env = "RELEASECTL_ROOT", value_name = "DIR", value_parser = OsStringValueParser::new().map(PathBuf::from))]
     pub root: Option<PathBuf>,
     /// The host's configuration file
     #[arg(long, global = true, value_name = "FILE")]

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::identity::as_root;
 use crate::journal;
 use crate::layout::{BALLAST, LOCK, STATE, TRASH};
-use crate::release::{ReleaseId, State};
+use crate::release::State;
 use crate::tree::{Found, Live, Tree, TreeError};
 use crate::usage;
 use nix::sys::stat::SFlag;
@@ -137,9 +137,11 @@ fn releases(tree: &Tree) -> Result<Check> {
         let hint = "such a release is never cleaned; if it is not live, remove its directory yourself";
         return Ok(Check::bad(name, format!("manifests that cannot be used: {}", damaged.join(", ")), hint));
     }
-    let unfinished = |id: &ReleaseId| tree.release(id).is_ok_and(|manifest| manifest.ready_at.is_none());
-    let incomplete = entries.iter().filter_map(|entry| entry.id()).filter(|id| unfinished(id)).count();
-    let foreign = named(|found| matches!(found, Found::Foreign)).len();
+    let incomplete = named(|found| match found {
+        Found::Release(manifest) => manifest.ready_at.is_none(),
+        found => matches!(found, Found::Reserved(_)),
+    });
+    let (incomplete, foreign) = (incomplete.len(), named(|found| matches!(found, Found::Foreign)).len());
     Ok(Check::good(
         name,
         format!("{} releases, {incomplete} of them incomplete; {foreign} foreign entries", entries.len() - foreign),

@@ -70,6 +70,11 @@ fn the_environment_names_the_tree_too() {
     assert_eq!(strace.output().unwrap().status.code(), Some(7));
     let output = bare(&tree, &["list"]).env("RELEASECTL_ENV", "../../etc/passwd").output().unwrap();
     assert_eq!(output.status.code(), Some(2));
+    // An empty one is some script's mistake: no other tree is taken for it.
+    let output = bare(&tree, &["list"]).env("RELEASECTL_ROOT", "").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("RELEASECTL_ROOT") && said.contains("hint: "), "{said}");
 }
 
 #[test]

@@ -171,6 +171,17 @@ fn a_ref_of_what_is_no_repository_is_refused_and_nothing_else_is_built() {
 }
 
 #[test]
+fn standard_input_is_taken_for_nothing_but_a_tar() {
+    let tree = Sandbox::laid_out();
+    let before = tree.picture();
+    for words in [["create", "-", "--as", "git"], ["deploy", "-", "--as", "dir"]] {
+        let said = tree.ends(2, &words).stderr;
+        assert!(said.contains("only be a tar") && said.contains("hint: "), "{said}");
+    }
+    assert_eq!(tree.picture(), before);
+}
+
+#[test]
 fn a_source_that_contains_the_tree_is_copied_without_it() {
     let tree = Sandbox::new();
     let source = tree.beside("");
@@ -231,6 +242,7 @@ fn p12_a_create_killed_before_its_first_record_is_no_release_and_can_be_cleaned(
     let source = tree.source("one").display().to_string();
     tree.killed("renameat:signal=SIGKILL:when=1", &["create", &source, "--id", "A"]);
     assert_eq!(tree.states()["A"], "incomplete");
+    assert!(tree.done(&["doctor"]).contains("1 releases, 1 of them incomplete"));
     tree.refused(&["activate", "A"]);
     tree.refused(&["create", &source, "--id", "A"]);
     tree.done(&["clean"]);

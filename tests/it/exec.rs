@@ -57,6 +57,7 @@ fn the_exit_status_is_the_commands_own() {
     let missing = tree.ends(127, &["exec", "--", "no-such-command"]);
     assert!(missing.stderr.contains("cannot run no-such-command in release A"), "{}", missing.stderr);
     tree.ends(126, &["exec", "--", "./app/plain"]);
+    assert!(tree.ends(2, &["exec", "--", "", "x"]).stderr.contains("has no name"));
     tree.ends(3, &["exec", "--release", "Z", "--", "true"]);
     let killed = tree.run(&["exec", "--", "sh", "-c", "kill -9 $$"]);
     assert_eq!(killed.code, -1, "the command was killed, and whoever waits sees that");
