@@ -72,7 +72,8 @@ fn prepare(context: &Context, tree: &Tree, base: &Manifest, change: &Change) -> 
         Change::Ref(reference) => {
             let (SourceKind::Git, Some(hash)) = (base.origin.kind, &base.origin.revision) else {
                 let message = format!("release {} was not built from git", base.id);
-                return Err(Error::refused(message).hint("`hotfix --patch FILE` changes any release"));
+                return Err(Error::refused(message)
+                    .hint("`hotfix --patch FILE` changes any release; `deploy` builds one from git"));
             };
             let configured = &context.config.settings.source;
             let location = base.origin.fetched_from(configured.git.as_ref());

@@ -51,6 +51,9 @@ fn find(mirror: &Mirror<'_>, location: &str, reference: Option<&str>, stages: &d
     }
     mirror.update(stages)?;
     if let Some(hash) = mirror.resolve(reference) {
+        if let Some(name) = reference.filter(|name| mirror.has_twice(name)) {
+            stages.warn(&format!("{name} is a tag and a branch: the tag is taken; refs/heads/{name} names the branch"));
+        }
         return Ok(hash);
     }
     // Something that is no branch or tag: `refs/pull/1/head`, or a commit no ref leads to.

@@ -184,6 +184,12 @@ impl<'a> Mirror<'a> {
         Some(text.trim().to_owned()).filter(|hash| git::is_full_hash(hash))
     }
 
+    /// Whether a branch and a tag are both called `name`; then git takes the tag.
+    pub(super) fn has_twice(&self, name: &str) -> bool {
+        let refs = ["heads", "tags"].map(|kind| format!("refs/{kind}/{name}"));
+        self.git(["show-ref", "--verify", "--quiet"]).args(refs).capture().is_ok()
+    }
+
     /// Removes the lock files and half packs that a git which was killed left; nobody else is at work here.
     fn clear_leftovers(&self) -> Result<()> {
         let files = walkdir::WalkDir::new(self.dir.path()).into_iter();

@@ -68,6 +68,22 @@ fn a_ref_is_a_branch_a_tag_a_hash_or_any_other_name_git_knows() {
 }
 
 #[test]
+fn a_name_that_is_both_a_tag_and_a_branch_is_told_of_and_each_can_be_named() {
+    let bench = Bench::new();
+    bench.tree.git(&bench.repository, &["tag", "side", &bench.one]);
+    bench.gives(&bench.repository, Some("side"), &bench.one);
+    for (name, commit) in [("refs/heads/side", &bench.two), ("heads/side", &bench.two), ("tags/side", &bench.one)] {
+        bench.gives(&bench.repository, Some(name), commit);
+    }
+    let source = bench.repository.to_str().unwrap();
+    let said = |name: &str| bench.tree.ends(0, &["create", source, "--ref", name]).stderr;
+    assert!(said("side").contains("warning: side is a tag and a branch") && said("side").contains("refs/heads/side"));
+    for name in ["refs/heads/side", "master", "v1", &bench.one[..9]] {
+        assert!(!said(name).contains("warning"), "{name}");
+    }
+}
+
+#[test]
 fn a_ref_that_no_clone_would_bring_is_fetched_by_its_full_name() {
     let bench = Bench::new();
     bench.tree.git(&bench.repository, &["update-ref", "refs/pull/1/head", &bench.two]);

@@ -136,7 +136,8 @@ fn a_patch_is_bytes_as_the_code_is() {
 fn what_was_not_built_from_git_takes_patches_but_no_ref() {
     let tree = Sandbox::with_live(&["A"]);
     let before = tree.states();
-    assert!(tree.refused(&["hotfix", "--ref", "master"]).contains("was not built from git"));
+    let said = tree.refused(&["hotfix", "--ref", "master"]);
+    assert!(said.contains("was not built from git") && said.contains("`deploy` builds one"), "{said}");
     assert_eq!(tree.states(), before);
     let empty = Sandbox::laid_out();
     empty.refused(&["hotfix", "--ref", "master"]);
