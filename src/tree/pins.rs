@@ -1,9 +1,11 @@
 //! Pins on disk.
 
 use super::{LockedTree, Result, TreeError};
+use crate::directory::{NotAFile, PathError, kind};
 use crate::operation::{Begin, Operation, Outcome};
 use crate::pin::{PREFIX, Pin};
 use crate::release::ReleaseId;
+use nix::sys::stat::SFlag;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Instant;
 
@@ -22,6 +24,13 @@ impl LockedTree<'_> {
         let old: Vec<_> = names.iter().filter(|name| name.as_bytes().starts_with(PREFIX.as_bytes())).collect();
         if old.iter().map(|name| name.to_str()).eq(new.as_deref().map(Some)) {
             return Ok(false);
+        }
+        // Before the intent: what cannot be done is not begun.
+        for name in &old {
+            if release.stat(name)?.is_some_and(|stat| kind(&stat) == SFlag::S_IFDIR) {
+                let path = release.path().join(name);
+                return Err(PathError::new("remove", path, std::io::Error::other(NotAFile)).into());
+            }
         }
         let operation = if pin.is_some() { Operation::Pin } else { Operation::Unpin };
         let (to, cause) = (Some(id.clone()), new.clone());

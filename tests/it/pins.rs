@@ -96,6 +96,19 @@ fn a_pin_takes_the_place_of_the_pins_there_are_and_unpin_takes_all_away() {
 }
 
 #[test]
+fn a_directory_in_the_place_of_a_pin_keeps_the_release_and_is_told_of_before_anything_is_done() {
+    let tree = Sandbox::with_releases(&["A", "B"]);
+    fs::create_dir(tree.release("A").join("KEEP_UNTIL__2099-01-01_00.00")).unwrap();
+    let before = tree.picture();
+    for words in [&["unpin", "A"][..], &["pin", "A", "--forever"]] {
+        let said = tree.ends(6, words).stderr;
+        assert!(said.contains("KEEP_UNTIL__2099-01-01_00.00: it is not a regular file"), "{said}");
+    }
+    assert_eq!(tree.picture(), before);
+    assert_kept(&clean(&tree), "A", "pinned");
+}
+
+#[test]
 fn a_pin_that_makes_no_sense_changes_nothing() {
     let tree = Sandbox::with_releases(&["A"]);
     let before = tree.picture();
