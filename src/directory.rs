@@ -181,9 +181,9 @@ impl Dir {
 
     /// Fails if `name` (`.` for the directory itself) is there and may not be written to: by its mode or attributes, or by
     /// its file system.
-    pub fn ensure_writable(&self, name: &str) -> Result<()> {
-        let path = || self.path.join(name).components().collect::<PathBuf>();
-        let may = faccessat(self, name, AccessFlags::W_OK, AtFlags::AT_EACCESS);
+    pub fn ensure_writable(&self, name: impl AsRef<OsStr>) -> Result<()> {
+        let path = || self.path.join(name.as_ref()).components().collect::<PathBuf>();
+        let may = faccessat(self, name.as_ref(), AccessFlags::W_OK, AtFlags::AT_EACCESS);
         absent(may).map(drop).map_err(|errno| PathError::new("write to", path(), errno))
     }
 

@@ -9,6 +9,7 @@ use crate::identity::as_root;
 use crate::journal;
 use crate::layout::{BALLAST, LOCK, STATE, TRASH};
 use crate::release::State;
+use crate::sharing;
 use crate::tree::{Found, Live, Tree, TreeError};
 use crate::usage;
 use nix::sys::stat::SFlag;
@@ -70,6 +71,7 @@ pub fn run(context: &Context) -> Result<Outcome> {
         tools(context),
         processes(&tree),
     ];
+    checks.extend(shared(context, &tree));
     if let Some(config) = configured(context) {
         checks.extend([supervisor(config), wiring(context, &tree, config), programs(context, &tree)]);
     }
@@ -206,7 +208,7 @@ fn state(tree: &Tree) -> Result<Check> {
     }
     let trash = tree.state().open_dir(TRASH).and_then(|trash| trash.names()).map_or(0, |names| names.len());
     if trash > 0 {
-        return Ok(Check::good(name, format!("{trash} releases in the trash; the next `clean` deletes them")));
+        return Ok(Check::good(name, format!("{trash} releases in the trash, for the next `clean` to delete")));
     }
     if tree.state().stat(BALLAST)?.is_none() {
         let hint = "`releasectl clean` makes it again once there is room";
@@ -274,6 +276,25 @@ fn processes(tree: &Tree) -> Check {
     Check::good(name, message)
 }
 
+/// What the live release links to, if its recipe says that it does.
+fn shared(context: &Context, tree: &Tree) -> Option<Check> {
+    let name = "shared";
+    let release = tree.open_release(tree.live().ok()?.id()?).ok()?;
+    let table = match context.config.with_recipe(&release) {
+        Ok(settings) => settings.shared,
+        Err(error) => return Some(established(name, Err(error.into()))),
+    };
+    if table.dirs.is_empty() && table.files.is_empty() {
+        return None;
+    }
+    let missing: Vec<_> = sharing::missing(&table, tree.root()).iter().map(|path| path.display().to_string()).collect();
+    if missing.is_empty() {
+        return Some(Check::good(name, "what [shared] names is there"));
+    }
+    let message = format!("[shared] names what is not in shared/, or leads nowhere: {}", missing.join(", "));
+    Some(Check::bad(name, message, "put it there"))
+}
+
 fn supervisor(config: &Path) -> Check {
     let name = "supervisor";
     match connect(config).and_then(|supervisor| Ok(as_root(|| supervisor.client().version())?)) {
@@ -291,7 +312,8 @@ fn wiring(context: &Context, tree: &Tree, config: &Path) -> Check {
         Ok(Some("copy")) => Check::good(name, "the live release's files are copied for supervisord"),
         Ok(Some(_)) => Check::good(name, format!("{} includes the live release's files", config.display())),
         Ok(None) => {
-            let message = format!("supervisord does not read the live release's files from {}", config.display());
+            let message =
+                format!("supervisord does not read the live release's files, as they are, from {}", config.display());
             Check::bad(name, message, "`releasectl supervisor wire`")
         }
         Err(error) => Check::bad(name, error.message, error.hint.unwrap_or_default()),

@@ -14,7 +14,7 @@ use crate::release::ReleaseId;
 use crate::standing::Standing;
 use crate::steps;
 use crate::supervisor::conf::edit::Wired;
-use crate::supervisor::conf::{Declared, declared_in, wire};
+use crate::supervisor::conf::{Declared, declared_in, files_of, wire};
 use crate::supervisor::roll::{Done, is_named};
 use crate::supervisor::rpc::methods::{Process, State};
 use crate::supervisor::{Around, Failure, Limits, Supervisor, SupervisorError};
@@ -285,10 +285,22 @@ pub(super) fn copied(context: &Context, config: &Path) -> Vec<(String, Option<Ve
     })
 }
 
-/// How supervisord comes to read this environment's files; `None` if it does not.
+/// How supervisord comes to read this environment's files; `None` if it does not, or not as they are.
 pub(super) fn wired(context: &Context, tree: &Tree, config: &Path) -> Result<Option<&'static str>> {
     if copies(context, config).is_some() {
-        return Ok((!copied(context, config).is_empty()).then_some("copy"));
+        let found = copied(context, config);
+        let same = match tree.live()?.id() {
+            None => true,
+            Some(live) => {
+                let user = context.config.settings.user.as_deref();
+                let meant = wire::as_copies(owner(context), user, &files_of(&tree.open_release(live)?)?)?;
+                found
+                    .iter()
+                    .map(|(name, text)| (name, text.as_deref()))
+                    .eq(meant.iter().map(|(name, text)| (name, Some(text.as_bytes()))))
+            }
+        };
+        return Ok((same && !found.is_empty()).then_some("copy"));
     }
     Ok(match as_root(|| wire::status(config, tree.layout().root(), owner(context)))? {
         Wired::Yes => Some("include"),

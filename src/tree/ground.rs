@@ -3,7 +3,8 @@
 
 use super::{Result, Tree, TreeError};
 use crate::directory::{Dir, PathError};
-use crate::layout::{JOURNAL, LOCK, TRASH};
+use crate::layout::{CACHE, JOURNAL, LOCK, MIRROR, TRASH};
+use nix::errno::Errno;
 use nix::sys::statfs::{FsType, NFS_SUPER_MAGIC, fstatfs};
 
 /// Whether a file system of this type keeps what is promised.
@@ -26,9 +27,25 @@ impl Tree {
     /// Refuses a tree in which a change would find something that may not be written to.
     pub fn refuse_unwritable(&self) -> Result<()> {
         [&self.root, &self.releases, &self.state].into_iter().try_for_each(|dir| dir.ensure_writable("."))?;
-        self.state.ensure_writable(LOCK)?;
-        self.state.ensure_writable(JOURNAL)?;
-        Ok(self.state.ensure_writable(TRASH)?)
+        [LOCK, JOURNAL].into_iter().try_for_each(|name| self.state.ensure_writable(name))?;
+        [MIRROR, CACHE, TRASH].into_iter().try_for_each(|name| self.refuse_unwritable_in(name))
+    }
+
+    /// The same for the directory `name` of ours, if it is there, and what lies in it.
+    fn refuse_unwritable_in(&self, name: &str) -> Result<()> {
+        self.state.ensure_writable(name)?;
+        if self.state.stat(name)?.is_none() {
+            return Ok(());
+        }
+        let dir = self.state.open_dir(name)?;
+        for within in dir.names()? {
+            match dir.ensure_writable(&within) {
+                // Only a mode forbids it, which its owner changes before he deletes.
+                Err(error) if name == TRASH && error.cause.raw_os_error() == Some(Errno::EACCES as i32) => {}
+                done => done?,
+            }
+        }
+        Ok(())
     }
 }
 

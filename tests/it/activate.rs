@@ -135,10 +135,10 @@ fn p04_a_flip_that_fails_leaves_the_way_back_as_it_was() {
 }
 
 /// A directory nobody can change, not even root, while this lives.
-struct Frozen(PathBuf);
+pub struct Frozen(PathBuf);
 
 impl Frozen {
-    fn new(directory: PathBuf) -> Self {
+    pub fn new(directory: PathBuf) -> Self {
         let frozen = Self(directory);
         frozen.set("+i", 0o555);
         frozen

@@ -22,6 +22,7 @@ mod config;
 mod create;
 mod deletion;
 mod django;
+mod doctor;
 mod exec;
 mod export;
 mod flip;

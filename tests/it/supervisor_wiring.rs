@@ -143,6 +143,14 @@ fn copies_are_made_instead_of_an_include(version: Version) {
     world.is_well("B", &["web"]);
     assert!(fs::read_to_string(confd.join("releasectl-app@app.conf")).unwrap().contains("/bin/sleep"));
     assert_eq!(world.json(0, "supervisor status")["wired"], "copy");
+    // Edited by hand it is not what the release has.
+    let copy = confd.join("releasectl-app@app.conf");
+    let edited = fs::read_to_string(&copy).unwrap() + "autostart=false\n";
+    fs::write(&copy, edited).unwrap();
+    let told = world.ends(6, "doctor").stdout;
+    assert!(told.contains("BAD  wiring") && told.contains("`releasectl supervisor wire`"), "{told}");
+    assert_eq!(world.json(0, "supervisor wire")["wired"], "copy");
+    assert!(world.run("doctor").stdout.contains("ok   wiring"));
     world.done("rollback");
     assert_eq!(copies().len(), 2);
     assert_eq!(world.json(0, "supervisor unwire")["changed"], true);

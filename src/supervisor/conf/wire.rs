@@ -57,9 +57,22 @@ pub fn name_of_copy(owner: &str, file: &str) -> String {
     format!("releasectl-{owner}@{file}")
 }
 
-/// Makes `directory` hold exactly `files` (name, text) of `owner`, each of their programs with `user` if one is given; what
-/// other environments have there is not touched. Whether anything changed. Durable on return; repeated after a crash it
-/// completes.
+/// The copies of `files` (name, text) of `owner`, each of their programs with `user` if one is given.
+pub fn as_copies(
+    owner: &str,
+    user: Option<&str>,
+    files: &[(String, String)],
+) -> Result<Vec<(String, String)>, ConfError> {
+    let copy = |(name, text): &(String, String)| {
+        let broken = |cause| ConfError::Broken { file: name.clone(), cause };
+        let text = user.map_or_else(|| Ok(text.clone()), |user| edit::set_user(text, user)).map_err(broken)?;
+        Ok((name_of_copy(owner, name), text))
+    };
+    files.iter().map(copy).collect()
+}
+
+/// Makes `directory` hold exactly the copies of `files` and no other of `owner`; what other environments have there is
+/// not touched. Whether anything changed. Durable on return; repeated after a crash it completes.
 pub fn install(
     directory: &Path,
     owner: &str,
@@ -69,23 +82,19 @@ pub fn install(
     super::declared(files.iter().map(|(name, text)| (name.as_str(), text.as_str())))?;
     let dir = Dir::open(directory).map_err(|error| read_only(directory, error))?;
     let mut changed = false;
-    let mut wanted = Vec::new();
-    for (name, text) in files {
-        let broken = |cause| ConfError::Broken { file: name.clone(), cause };
-        let text = user.map_or_else(|| Ok(text.clone()), |user| edit::set_user(text, user)).map_err(broken)?;
-        let copy = name_of_copy(owner, name);
-        if dir.read_file(&copy, super::LONGEST)?.as_deref() != Some(text.as_bytes()) {
-            dir.put_file(&copy, text.as_bytes(), 0o644).map_err(|error| read_only(directory, error))?;
+    let wanted = as_copies(owner, user, files)?;
+    for (copy, text) in &wanted {
+        if dir.read_file(copy, super::LONGEST)?.as_deref() != Some(text.as_bytes()) {
+            dir.put_file(copy, text.as_bytes(), 0o644).map_err(|error| read_only(directory, error))?;
             changed = true;
         }
-        wanted.push(copy);
     }
     let own = name_of_copy(owner, "");
     for name in dir.names()?.into_iter().filter_map(|name| name.into_string().ok()) {
         let cut_off = name.strip_prefix('.').is_some_and(|name| name.starts_with(&own) && name.ends_with(".tmp"));
         if cut_off {
             dir.unlink(&name).map_err(|error| read_only(directory, error))?;
-        } else if name.starts_with(&own) && !wanted.contains(&name) {
+        } else if name.starts_with(&own) && !wanted.iter().any(|(copy, _)| *copy == name) {
             changed |= dir.unlink(&name).map_err(|error| read_only(directory, error))?;
         }
     }

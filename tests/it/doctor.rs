@@ -1,0 +1,45 @@
+//! `doctor`: what a later command would trip over is seen before.
+
+use crate::activate::Frozen;
+use crate::sandbox::Sandbox;
+use std::fs;
+use std::os::unix::fs::symlink;
+
+#[test]
+fn what_the_recipe_shares_and_is_not_there_is_seen() {
+    let tree = Sandbox::laid_out();
+    fs::create_dir(tree.at("shared")).unwrap_or_default();
+    fs::write(tree.at("shared/.env"), "secret").unwrap();
+    let source = tree.code("code", "[shared]\ndirs = ['var/media']\nfiles = ['.env']\n", &[]);
+    tree.done(&["deploy", &source]);
+    assert!(tree.done(&["doctor"]).contains("ok   shared"));
+    fs::remove_file(tree.at("shared/.env")).unwrap();
+    fs::remove_dir(tree.at("shared/var/media")).unwrap();
+    symlink("not-there", tree.at("shared/var/media")).unwrap();
+    let told = tree.ends(6, &["doctor"]).stdout;
+    assert!(told.contains("BAD  shared") && told.contains("leads nowhere: var/media, .env"), "{told}");
+}
+
+#[test]
+fn what_nobody_may_change_in_the_mirrors_the_cache_or_the_trash_is_seen() {
+    let tree = Sandbox::laid_out();
+    let repository = tree.repository("code.git");
+    tree.done(&["deploy", repository.to_str().unwrap()]);
+    let mirror = fs::read_dir(tree.at(".releasectl/mirror")).unwrap().next().unwrap().unwrap().path();
+    fs::create_dir_all(tree.at(".releasectl/cache")).unwrap();
+    fs::create_dir_all(tree.at(".releasectl/trash/A.7/app")).unwrap();
+    assert!(tree.done(&["doctor"]).contains("1 releases in the trash"));
+    let places = ["mirror", "cache", "trash"].map(|name| tree.at(".releasectl").join(name));
+    let mut places = Vec::from_iter(places.into_iter().chain([mirror]));
+    if crate::sandbox::is_root() {
+        // One's own directory without a right to write is mended where it is deleted.
+        places.push(tree.at(".releasectl/trash/A.7"));
+    }
+    for place in places {
+        let frozen = Frozen::new(place.clone());
+        let told = tree.ends(6, &["doctor"]).stdout;
+        assert!(told.contains(&format!("cannot write to {}: ", place.display())), "{told}");
+        drop(frozen);
+    }
+    tree.done(&["doctor"]);
+}
