@@ -9,8 +9,10 @@ use super::{Context, Outcome, Target};
 use crate::error::{Error, Kind, Result};
 use crate::layout::MIRROR;
 use crate::operation::Operation;
+use crate::python;
 use crate::release::{Manifest, Origin, ReleaseId, SourceKind, StepStatus};
-use crate::source::{self, Commit, Ready, Site};
+use crate::sharing;
+use crate::source::{self, Commit, Ready, Site, SourceError};
 use crate::steps::record;
 use crate::tree::{Build, Reservation, Tree};
 use std::ffi::OsStr;
@@ -40,6 +42,7 @@ pub fn run(context: &Context, change: &Change) -> Result<Outcome> {
     let tree = context.tree()?;
     let live = Target::Current.resolve(&tree)?;
     let base = tree.activatable(&live)?;
+    let python = environment(context, &tree, &base)?;
     preflight(&tree)?;
     let (fix, origin) = prepare(context, &tree, &base, change)?;
     let mut locked = context.lock_briefly(&tree)?;
@@ -47,7 +50,7 @@ pub fn run(context: &Context, change: &Change) -> Result<Outcome> {
     context.tell(&mut locked);
     drop(locked);
     let mut build = reserved?;
-    let outcome = make(context, &tree, &mut build, &base, &fix);
+    let outcome = make(context, &tree, &mut build, &base, &fix, python.as_deref());
     let outcome = outcome.map_err(|error| error.or_hint(|| "`releasectl clean` removes what is there".to_owned()));
     conclude(context, &tree, &mut build, outcome)?;
     alive(context, &tree, build.id())?;
@@ -102,10 +105,16 @@ fn prepare(context: &Context, tree: &Tree, base: &Manifest, change: &Change) -> 
 }
 
 /// The live release's code and generated files, changed; a python_env that is right at its new path.
-fn make(context: &Context, tree: &Tree, build: &mut Build, base: &Manifest, fix: &Fix) -> Result<()> {
+fn make(
+    context: &Context,
+    tree: &Tree,
+    build: &mut Build,
+    base: &Manifest,
+    fix: &Fix,
+    python: Option<&Path>,
+) -> Result<()> {
     let started = Instant::now();
     let live = tree.open_release(&base.id)?;
-    let python = base.python.as_ref().map(|python| python.directory.as_path());
     note(build, &format!("hotfix of {}", base.id));
     context.stages.begin("copy", None);
     let copied = build.copy_from(&live, python, &|done| context.stages.advance(done));
@@ -118,23 +127,58 @@ fn make(context: &Context, tree: &Tree, build: &mut Build, base: &Manifest, fix:
             let (earlier, link) = (earlier_source(tree, build.id())?, context.config.settings.source.link);
             let (tree, earlier) = (tree.root().identity()?, earlier.as_ref());
             let site = Site { release, mirrors: &mirrors, tree, earlier, link, tools, stages };
-            old.erase(&site)?;
-            if let Some(made) = source::bring(&Ready::Commit(new.clone()), &site)? {
+            let had = old.erase(&site)?;
+            if let Some(made) = source::bring(&Ready::Commit(new.clone()), &site).map_err(in_the_way)? {
                 // What is not from this commit is added when the build is committed.
                 build.take_listing(made, &[])?;
             }
+            source::prune(build.dir(), &had);
         }
         Fix::Patch(text, reverse) => patch(context, build.dir().path(), text, *reverse)?,
     }
     build.manifest.steps.push(record("source", StepStatus::Done, started));
     let settings = context.config.with_recipe(build.dir())?;
-    if base.python.is_some()
+    sharing::link(&settings.shared, tree.root(), build.dir())?;
+    if python.is_some()
         && let Some(python) = make_python(context, tree, build, &settings)?
     {
         record_python(build, python)?;
     }
     render(context, tree, build, &settings)?;
     commit(context, build, false)
+}
+
+/// What the live release has beside its code stands where the new code has something.
+fn in_the_way(error: SourceError) -> Error {
+    match error {
+        SourceError::Member { member, why } => {
+            let message = format!("{member:?} of the new code cannot be laid over what the live release has: {why}");
+            Error::new(Kind::Failed, message).hint("`deploy` builds a release from the new code alone")
+        }
+        error => error.into(),
+    }
+}
+
+/// Where the live release has a virtual environment, which is not copied but made: in a copy its programs would run the
+/// other one's Python. One that another tool has made, and nothing tells what is in it, cannot be made.
+fn environment(context: &Context, tree: &Tree, base: &Manifest) -> Result<Option<PathBuf>> {
+    if let Some(python) = &base.python {
+        return Ok(Some(python.directory.clone()));
+    }
+    let live = tree.open_release(&base.id)?;
+    let is =
+        |path: &Path| live.open_below(path).and_then(|dir| dir.stat("pyvenv.cfg")).is_ok_and(|file| file.is_some());
+    let settings = context.config.with_recipe(&live)?;
+    let planned = python::plan(&live, &settings.python)?.map(|plan| plan.directory);
+    let names = live.names()?;
+    let mut others = names.iter().map(Path::new).filter(|name| Some(*name) != planned.as_deref());
+    if let Some(other) = others.find(|name| is(name)) {
+        let message =
+            format!("release {} has a virtual environment in {} that was made another way", base.id, other.display());
+        return Err(Error::refused(message)
+            .hint("a copy of it would run the old one's Python: `deploy` builds a release with its own"));
+    }
+    Ok(planned.filter(|directory| is(directory)))
 }
 
 /// Applies a patch whole or not at all. git must not take the release for a part of a repository around it.

@@ -8,9 +8,10 @@ use crate::release::without_password;
 use crate::stage::Stages;
 use crate::tools::{Program, Tools};
 use nix::sys::stat::SFlag;
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A commit that is in a mirror.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,13 +64,16 @@ fn find(mirror: &Mirror<'_>, location: &str, reference: Option<&str>, stages: &d
 }
 
 impl Commit {
-    /// Removes every file of this commit, submodules included, from the release. What else is there stays, and so do
-    /// directories that are not empty then.
-    pub fn erase(&self, site: &Site<'_>) -> Result<()> {
-        self.erase_at(site.release, site, 0)
+    /// Removes every file of this commit, submodules included, from the release. What else is there stays. Returns the
+    /// directories it had, for [`prune`] once other code is there.
+    pub fn erase(&self, site: &Site<'_>) -> Result<BTreeSet<PathBuf>> {
+        let mut had = BTreeSet::new();
+        self.erase_at(Path::new(""), site, 0, &mut had)?;
+        Ok(had)
     }
 
-    fn erase_at(&self, release: &Dir, site: &Site<'_>, depth: usize) -> Result<()> {
+    fn erase_at(&self, at: &Path, site: &Site<'_>, depth: usize, had: &mut BTreeSet<PathBuf>) -> Result<()> {
+        let Ok(release) = site.release.open_below(at) else { return Ok(()) };
         // It came out of the mirror once; there it need not be any more.
         fetch(site.mirrors, &self.location, Some(&self.hash), self.submodules, site.tools, site.stages)?;
         let mirror = Mirror::open(site.mirrors, &self.location, site.tools)?;
@@ -77,19 +81,34 @@ impl Commit {
         let submodules = if self.submodules && depth < DEEPEST { self.submodules(&mirror)? } else { Vec::new() };
         drop(mirror);
         for (path, module) in submodules {
-            if let Ok(inner) = release.open_below(&path) {
-                module.erase_at(&inner, site, depth + 1)?;
-            }
+            module.erase_at(&at.join(path), site, depth + 1, had)?;
         }
         for name in tree.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
             let path = Path::new(OsStr::from_bytes(name));
-            let Ok(parent) = release.open_below(path.parent().unwrap_or(Path::new(""))) else { continue };
+            let above = path.parent().unwrap_or(Path::new(""));
+            let Ok(parent) = release.open_below(above) else { continue };
             let name = path.file_name().unwrap_or_default();
-            if parent.stat(name)?.is_some_and(|stat| kind(&stat) != SFlag::S_IFDIR) {
-                parent.unlink(name)?;
+            match parent.stat(name)?.as_ref().map(kind) {
+                // A submodule's.
+                Some(SFlag::S_IFDIR) => had.extend([at.join(path)]),
+                Some(_) => drop(parent.unlink(name)?),
+                None => {}
+            }
+            if !had.contains(&at.join(above)) {
+                had.extend(at.join(above).ancestors().map(Path::to_owned));
             }
         }
         Ok(())
+    }
+}
+
+/// Removes those of the directories `had` that nothing is in any more: Python would take them for packages.
+pub fn prune(release: &Dir, had: &BTreeSet<PathBuf>) {
+    // What is in a directory comes behind it.
+    for path in had.iter().rev() {
+        let Some((above, name)) = path.parent().zip(path.file_name()) else { continue };
+        // One that is not empty stays.
+        let _ = release.open_below(above).and_then(|parent| parent.remove_dir(name));
     }
 }
 

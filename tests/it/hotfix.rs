@@ -164,3 +164,90 @@ fn the_python_env_of_a_hotfix_is_right_at_its_new_path() {
     tree.done(&["rollback"]);
     assert_eq!(tree.live().unwrap(), first);
 }
+
+#[test]
+fn a_hotfix_to_a_ref_leaves_no_empty_directory_and_links_what_is_shared_from_then_on() {
+    let tree = Sandbox::new();
+    let repository = tree.repository("code.git");
+    tree.code(
+        "code.git",
+        "[shared]\ndirs = ['media']\n",
+        &[("gone/deep/x.py", ""), ("made/x.py", ""), ("app/x.py", "")],
+    );
+    tree.commit(&repository, "with directories");
+    tree.done(&["deploy", repository.to_str().unwrap()]);
+    for path in ["made/generated", "app/generated"] {
+        fs::write(tree.at("current").join(path), "").unwrap();
+    }
+    tree.git(&repository, &["rm", "-r", "--quiet", "gone", "made", "app/x.py"]);
+    tree.code("code.git", "[shared]\ndirs = ['media', 'uploads']\n", &[]);
+    tree.commit(&repository, "without them");
+    tree.done(&["hotfix", "--ref", "master"]);
+    assert!(!tree.at("current/gone").exists(), "Python would take it for a package");
+    assert!(tree.at("current/made/generated").exists() && tree.at("current/app/generated").exists());
+    for name in ["media", "uploads"] {
+        assert_eq!(fs::read_link(tree.at("current").join(name)).unwrap(), PathBuf::from("../../shared").join(name));
+    }
+    assert_eq!(tree.json(&["verify"])["ok"], true);
+    assert!(tree.done(&["doctor"]).contains("ok   shared"));
+}
+
+#[test]
+fn new_code_in_the_place_of_what_a_build_made_is_told_with_another_way() {
+    let tree = Sandbox::new();
+    let repository = live_from_git(&tree);
+    let live = tree.live();
+    fs::write(repository.join("made"), "code").unwrap();
+    tree.commit(&repository, "three");
+    let said = tree.ends(1, &["hotfix", "--ref", "master"]).stderr;
+    assert!(said.contains("\"made\" of the new code") && said.contains("hint: `deploy` builds"), "{said}");
+    assert_eq!(tree.live(), live);
+}
+
+#[test]
+fn a_patch_is_taken_byte_for_byte_whatever_it_is_written_in() {
+    let tree = Sandbox::with_live(&["A"]);
+    fs::write(tree.release("A").join("version"), b"caf\xe9\r\n").unwrap();
+    let patch = tree.beside("fix.patch");
+    fs::write(&patch, b"--- a/version\n+++ b/version\n@@ -1 +1 @@\n-caf\xe9\r\n+th\xe9\r\n").unwrap();
+    tree.done(&["hotfix", "--patch", patch.to_str().unwrap()]);
+    assert_eq!(fs::read(tree.at("current/version")).unwrap(), b"th\xe9\r\n");
+}
+
+/// A tree with a release that another tool made, with a virtual environment and these files, live and taken over; and a
+/// patch for it.
+fn taken_over(tree: &Sandbox, files: &[&str]) -> String {
+    let release = tree.release("2026-11-01_10.00");
+    fs::create_dir_all(release.join("python_env/bin")).unwrap();
+    fs::write(release.join("python_env/pyvenv.cfg"), "").unwrap();
+    fs::write(release.join("python_env/bin/tool"), format!("#!{}/python_env/bin/python\n", release.display())).unwrap();
+    fs::write(release.join("version"), "1\n").unwrap();
+    for file in files {
+        let status = tree.clean("cp").arg("-r").arg(tree.beside("code").join(file)).arg(&release).status().unwrap();
+        assert!(status.success());
+    }
+    std::os::unix::fs::symlink("releases/2026-11-01_10.00", tree.at("current")).unwrap();
+    fs::write(tree.at("RELEASES.txt"), format!("{}\n", release.display())).unwrap();
+    tree.done(&["init"]);
+    fs::write(tree.beside("fix.patch"), "--- a/version\n+++ b/version\n@@ -1 +1 @@\n-1\n+2\n").unwrap();
+    tree.beside("fix.patch").to_str().unwrap().to_owned()
+}
+
+#[test]
+fn p20_an_environment_that_another_tool_made_is_never_copied() {
+    let tree = Sandbox::new();
+    let patch = taken_over(&tree, &[]);
+    let before = tree.states();
+    let said = tree.refused(&["hotfix", "--patch", &patch]);
+    assert!(said.contains("virtual environment in python_env") && said.contains("`deploy`"), "{said}");
+    assert_eq!(tree.states(), before);
+    // Where it is known what it holds it is made at its new path.
+    let tree = Sandbox::new();
+    tree.code("code", "[python]\nwheelhouse = 'wheelhouse'\n", &[("requirements.txt", "six\n")]);
+    wheelhouse(&["six"], &tree.beside("code/wheelhouse"));
+    let patch = taken_over(&tree, &["releasectl.toml", "requirements.txt", "wheelhouse"]);
+    tree.done(&["hotfix", "--patch", &patch]);
+    assert!(!tree.at("current/python_env/bin/tool").exists());
+    let said = tree.done(&["exec", "--", "python", "-c", "import six, sys; print(sys.prefix)"]);
+    assert_eq!(said.trim(), tree.release(&tree.live().unwrap()).join("python_env").to_str().unwrap());
+}
