@@ -175,6 +175,10 @@ impl Read for Failing {
     }
 }
 
+/// How others begin that look like something one could hand in, and no tar does.
+const OTHERS: [(&[u8], &str); 3] =
+    [(b"\xfd7zXZ\0", "it is an xz file"), (b"BZh91AY&SY", "it is a bzip2 file"), (b"PK\x03\x04", "it is a zip file")];
+
 /// Recognises gzip and zstd by their first bytes; anything else is taken for a plain tar.
 fn decompressed(mut from: BufReader<Noted>) -> io::Result<Box<dyn Read>> {
     let first = from.fill_buf()?;
@@ -184,7 +188,8 @@ fn decompressed(mut from: BufReader<Noted>) -> io::Result<Box<dyn Read>> {
     if first.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
         return Ok(Box::new(Frames { decoder: Some(frame(from)?) }));
     }
-    Ok(Box::new(from))
+    let other = OTHERS.iter().find(|(magic, _)| first.starts_with(magic));
+    other.map_or(Ok(Box::new(from)), |(_, name)| Err(io::Error::other(format!("{name}; gzip and zstd are read"))))
 }
 
 type Frame = ruzstd::decoding::StreamingDecoder<BufReader<Noted>, ruzstd::decoding::FrameDecoder>;

@@ -292,6 +292,17 @@ fn p17_what_is_no_tar_at_all_makes_no_release() {
 }
 
 #[test]
+fn what_is_packed_in_another_way_is_told_so() {
+    let tree = Sandbox::laid_out();
+    let others = [(&b"\xfd7zXZ\0\0\x04"[..], "an xz"), (b"BZh91AY&SY", "a bzip2"), (b"PK\x03\x04", "a zip")];
+    for (n, (bytes, name)) in others.into_iter().enumerate() {
+        let answer = create(&tree, &format!("other-{n}"), bytes);
+        let told = answer.stderr.contains(&format!("it is {name} file; gzip and zstd are read"));
+        assert!(answer.code == 1 && told, "{}", answer.stderr);
+    }
+}
+
+#[test]
 fn p17_a_member_that_says_it_is_larger_than_the_disk_is_refused_at_once() {
     let tree = Sandbox::laid_out();
     let mut header = tar::Header::new_gnu();
