@@ -1,6 +1,6 @@
 //! Copies a tree or a file, two directories at a time: content is shared where the file system can (reflinks), copied in
-//! the kernel elsewhere. Links are copied as links and never followed; modes and times come along, ownership and setuid
-//! bits do not.
+//! the kernel elsewhere. Links are copied as links and never followed; modes and times come along, ownership, setuid
+//! bits and sockets do not.
 
 mod file;
 
@@ -93,6 +93,8 @@ impl Copy<'_> {
                 target.set_mtime(name, stat.st_mtime, stat.st_mtime_nsec)?;
             }
             SFlag::S_IFREG => return self.file(source, target, name).map(|()| false),
+            // Nobody would answer at a copy.
+            SFlag::S_IFSOCK => return Ok(false),
             _ => {
                 let cause = io::Error::new(io::ErrorKind::InvalidInput, "it is neither a file, a directory nor a link");
                 return Err(PathError::new("copy", source.path().join(name), cause));

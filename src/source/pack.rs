@@ -1,5 +1,5 @@
 //! A release packed for another host: its papers first, then its files by name, with nothing of this host in them. What
-//! every host has for itself is left out: our records, pins, and links to what releases share.
+//! every host has for itself is left out: our records, pins, sockets, and links to what releases share.
 
 use super::tar::leads_out;
 use super::{Result, SourceError};
@@ -11,7 +11,7 @@ use serde::Serialize;
 use std::fs::Metadata;
 use std::io::{self, Read, Write};
 use std::mem::ManuallyDrop;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
 use tar::{Builder, EntryType, Header};
 
@@ -125,6 +125,9 @@ impl Packing<'_> {
             self.tar.append_link(&mut header, path, &target).map_err(unwritten)?;
         } else if metadata.is_file() {
             self.file(path, metadata)?;
+        } else if metadata.file_type().is_socket() {
+            // Nobody would answer at it there.
+            return Ok(());
         } else {
             return Err(refuse("it is neither a file, a directory nor a link".to_owned()));
         }

@@ -133,6 +133,27 @@ fn a_patch_is_bytes_as_the_code_is() {
 }
 
 #[test]
+fn where_the_live_release_listens_is_no_part_of_what_is_copied_carried_or_handed_over() {
+    let tree = Sandbox::new();
+    let source = tree.code("code", "[shared]\ncarry = ['run']\n", &[("version", "A\n")]);
+    tree.done(&["deploy", &source]);
+    fs::create_dir(tree.at("current/run")).unwrap();
+    fs::write(tree.at("current/run/pid"), "1\n").unwrap();
+    // A socket's own name may not be long.
+    let bound = "import os, socket\nos.chdir('current/run')\nsocket.socket(socket.AF_UNIX).bind('socket')";
+    assert!(tree.clean("python3").args(["-c", bound]).current_dir(tree.root()).status().unwrap().success());
+    let tar = tree.command(&["export"]).output().unwrap();
+    assert!(tar.status.success(), "{}", String::from_utf8_lossy(&tar.stderr));
+    fs::write(tree.beside("fix.patch"), "--- a/version\n+++ b/version\n@@ -1 +1 @@\n-A\n+B\n").unwrap();
+    tree.done(&["hotfix", "--patch", tree.beside("fix.patch").to_str().unwrap()]);
+    assert_eq!(fs::read_dir(tree.at("current/run")).unwrap().count(), 1);
+    assert_eq!(read(tree.at("current/version")), "B");
+    tree.done(&["rollback"]);
+    tree.done(&["deploy", &source]);
+    assert_eq!(fs::read_dir(tree.at("current/run")).unwrap().count(), 1);
+}
+
+#[test]
 fn what_was_not_built_from_git_takes_patches_but_no_ref() {
     let tree = Sandbox::with_live(&["A"]);
     let before = tree.states();
