@@ -53,12 +53,9 @@ pub fn link<'t>(table: &'t SharedTable, root: &Dir, release: &Dir) -> Result<Vec
 
 /// What `table` names and is not in `shared/`, or leads nowhere.
 pub fn missing<'t>(table: &'t SharedTable, root: &Dir) -> Vec<&'t Path> {
-    let is_there = |path: &Path| {
-        let shared = root.open_dir(SHARED)?.open_below(split(path).0)?;
-        shared.resolve(split(path).1).map(|found| found.is_some())
-    };
+    let place = root.path().join(SHARED);
     let all = table.dirs.iter().chain(&table.files).map(PathBuf::as_path);
-    all.filter(|path| !is_there(path).unwrap_or_default()).collect()
+    all.filter(|path| !place.join(path).exists()).collect()
 }
 
 /// Makes `release/<path>` a relative link to `shared/<path>`.

@@ -13,7 +13,7 @@ use super::{Context, Outcome, Target};
 use crate::error::{Error, Kind, Result};
 use crate::journal::Tail;
 use crate::lock::{LockError, holder_of};
-use crate::operation::{Begin, Event, Operation, Record};
+use crate::operation::{self, Begin, Done, Event, Operation, Record};
 use crate::pin::Pin;
 use crate::recipe::{Phase, Settings, Step};
 use crate::release::{ReleaseId, State, StepRecord, StepStatus};
@@ -68,21 +68,25 @@ pub fn run(context: &Context, wanted: &Deploy) -> Result<Outcome> {
 
 /// The release to go live: built now, gone on with, or built before. Its lease is held.
 fn obtain(context: &Context, tree: &Tree, wanted: &Deploy) -> Result<Build> {
-    let chosen = match (&wanted.release, wanted.resume) {
-        (Some(target), _) => Some(target.resolve(tree)?),
-        (None, true) => Some(newest(tree)?),
-        (None, false) => None,
+    let (id, ended) = match (&wanted.release, wanted.resume) {
+        (Some(target), _) => (target.resolve(tree)?, false),
+        (None, true) => newest(tree)?,
+        (None, false) => return create::build(context, tree, &wanted.create, "deploy"),
     };
-    let Some(id) = chosen else { return create::build(context, tree, &wanted.create, "deploy") };
     let manifest = tree.release(&id)?;
     if manifest.ready_at.is_none() && wanted.resume {
         let create = Create { resume: Some(Resume::Release(id)), ..wanted.create.clone() };
         return create::build(context, tree, &create, "deploy");
     }
-    if wanted.resume && manifest.state(false) == State::Bad {
-        let why = manifest.bad.unwrap_or_default();
+    let why = match (manifest.state(false), ended) {
+        (State::Bad, _) if wanted.resume => Some(format!("is bad: {}", manifest.bad.unwrap_or_default())),
+        // To go on with it would take back what was done since.
+        (_, true) if tree.live()?.id() != Some(&id) => Some("came to its end and is not live any more".to_owned()),
+        _ => None,
+    };
+    if let Some(why) = why {
         let hint = format!("`releasectl deploy --release {id}` deploys it anew; a plain `deploy` builds another");
-        return Err(Error::refused(format!("the newest deploy, {id}, is bad: {why}")).hint(hint));
+        return Err(Error::refused(format!("the newest deploy, {id}, {why}")).hint(hint));
     }
     if wanted.resume {
         refuse_leftovers(tree, &id, wanted.create.manner.anyway)?;
@@ -100,32 +104,43 @@ fn obtain(context: &Context, tree: &Tree, wanted: &Deploy) -> Result<Build> {
     Ok(build)
 }
 
-/// The release of the newest deploy, whatever else was built since.
-fn newest(tree: &Tree) -> Result<ReleaseId> {
-    let Newest(newest) = Tail::gather(tree.state(), &|Newest(newest)| newest.is_some())?.records;
-    let id = newest.ok_or_else(|| Error::refused("there is no deploy to go on with").hint("leave out --resume"))?;
+/// The release of the newest deploy, whatever else was built since, and whether that deploy came to its end.
+fn newest(tree: &Tree) -> Result<(ReleaseId, bool)> {
+    let newest: Newest = Tail::gather(tree.state(), &|newest: &Newest| newest.id.is_some())?.records;
+    let id = newest.id.ok_or_else(|| Error::refused("there is no deploy to go on with").hint("leave out --resume"))?;
     if tree.entry(id.as_str().as_ref())?.is_none_or(|entry| entry.manifest().is_none()) {
         let message = format!("the newest deploy was that of {id}, of which nothing is there to go on with");
         return Err(Error::refused(message).hint("leave out --resume"));
     }
-    Ok(id)
+    Ok((id, newest.ended))
 }
 
-/// The last release that lines of the journal say is deployed.
+/// The last release that lines of the journal say is deployed, or built for it.
 #[derive(Default)]
-struct Newest(Option<ReleaseId>);
+struct Newest {
+    id: Option<ReleaseId>,
+    /// The number of its deploy; none as long as it is built.
+    deploy: Option<u64>,
+    ended: bool,
+}
 
 impl Extend<Record> for Newest {
     fn extend<I: IntoIterator<Item = Record>>(&mut self, records: I) {
-        records.into_iter().for_each(|record| self.0 = deployed(&record).cloned().or(self.0.take()));
+        for Record { seq, event, .. } in records {
+            match event {
+                Event::Begin(Begin { operation, to: Some(id), cause, .. }) => {
+                    let deploy = Some(seq).filter(|_| operation == Operation::Deploy);
+                    if deploy.is_some() || operation == Operation::Create && cause.as_deref() == Some("deploy") {
+                        *self = Self { id: Some(id), deploy, ended: false };
+                    }
+                }
+                Event::Done(Done { of, outcome: operation::Outcome::Done, .. }) if self.deploy == Some(of) => {
+                    self.ended = true;
+                }
+                _ => {}
+            }
+        }
     }
-}
-
-/// The release that a line of the journal says is deployed, or built for it.
-fn deployed(record: &Record) -> Option<&ReleaseId> {
-    let Event::Begin(Begin { operation, to, cause, .. }) = &record.event else { return None };
-    let for_it = *operation == Operation::Create && cause.as_deref() == Some("deploy");
-    to.as_ref().filter(|_| for_it || *operation == Operation::Deploy)
 }
 
 /// Whether a step belongs to deploying a release, not to building it.

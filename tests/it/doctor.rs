@@ -12,6 +12,8 @@ fn what_the_recipe_shares_and_is_not_there_is_seen() {
     fs::write(tree.at("shared/.env"), "secret").unwrap();
     let source = tree.code("code", "[shared]\ndirs = ['var/media']\nfiles = ['.env']\n", &[]);
     tree.done(&["deploy", &source]);
+    fs::rename(tree.at("shared"), tree.beside("elsewhere")).unwrap();
+    symlink(tree.beside("elsewhere"), tree.at("shared")).unwrap();
     assert!(tree.done(&["doctor"]).contains("ok   shared"));
     fs::remove_file(tree.at("shared/.env")).unwrap();
     fs::remove_dir(tree.at("shared/var/media")).unwrap();

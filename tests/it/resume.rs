@@ -111,6 +111,28 @@ fn p13_killed_before_anything_there_is_nothing_new_to_resume() {
 }
 
 #[test]
+fn p13_a_deploy_that_came_to_its_end_is_not_gone_back_to_by_resume() {
+    let tree = Sandbox::laid_out();
+    let source = tree.source("code").display().to_string();
+    tree.done(&["deploy", &source]);
+    let deployed = tree.live().unwrap();
+    fs::write(
+        tree.beside("fix.patch"),
+        "--- a/version\n+++ b/version\n@@ -1 +1 @@\n-code\n\\ No newline at end of file\n+2\n",
+    )
+    .unwrap();
+    tree.done(&["hotfix", "--patch", "fix.patch"]);
+    let fixed = tree.live();
+    let said = tree.refused(&["deploy", "--resume"]);
+    assert!(said.contains(&deployed) && said.contains("is not live any more"), "{said}");
+    assert_eq!(tree.live(), fixed, "what was mended since stays");
+    // Named, it is meant.
+    tree.done(&["deploy", "--release", &deployed]);
+    assert_eq!(tree.live().as_deref(), Some(&*deployed));
+    assert_eq!(tree.json(&["deploy", "--resume"])["changed"], false);
+}
+
+#[test]
 fn p13_killed_while_the_source_comes_in_it_is_brought_in_anew() {
     let tree = Sandbox::with_live(&["A"]);
     let recipe = step("one", "create", "tell one\n");
