@@ -142,16 +142,22 @@ fn suggested(tree: &Tree, ready: &Ready) -> Result<Option<ReleaseId>> {
 
 /// The manifest of the release to go on with.
 fn unfinished(tree: &Tree, resume: &Resume) -> Result<Manifest> {
-    let foreign = |manifest: &Manifest| manifest.origin.kind == SourceKind::Adopted;
+    // No directory has a ref: it is the name of a patch, which is not here.
+    let begun_by = |manifest: &Manifest| match (manifest.origin.kind, &manifest.origin.r#ref) {
+        (SourceKind::Adopted, _) => Some("another tool"),
+        (SourceKind::Dir, Some(_)) => Some("a hotfix with a patch"),
+        _ => None,
+    };
     if let Resume::Release(id) = resume {
         let manifest = tree.release(id)?;
-        if manifest.ready_at.is_none() && foreign(&manifest) {
-            let message = format!("release {id} was begun by another tool, which alone could go on with it");
+        if let (None, Some(other)) = (manifest.ready_at, begun_by(&manifest)) {
+            let message = format!("release {id} was begun by {other}, which alone could go on with it");
             return Err(Error::refused(message).hint("build another: leave out --resume"));
         }
         return Ok(manifest);
     }
-    let newest = tree.choices()?.into_iter().rfind(|manifest| manifest.ready_at.is_none() && !foreign(manifest));
+    let ours = |manifest: &Manifest| manifest.ready_at.is_none() && begun_by(manifest).is_none();
+    let newest = tree.choices()?.into_iter().rfind(ours);
     newest.ok_or_else(|| Error::refused("there is no unfinished release to go on with").hint("leave out --resume"))
 }
 

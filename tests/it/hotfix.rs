@@ -106,6 +106,10 @@ fn a_patch_that_does_not_fit_leaves_an_incomplete_release_that_clean_removes() {
     assert!(matches!(fresh[..], [(_, state)] if state == "incomplete"), "{after:?}");
     let (id, _) = fresh[0];
     tree.ends(3, &["activate", id]);
+    // What it copies without the patch is no release with it.
+    assert!(tree.refused(&["create", "--resume", id]).contains("begun by a hotfix with a patch"));
+    tree.refused(&["create", "--resume"]);
+    assert_eq!(tree.states(), after);
     tree.done(&["clean"]);
     assert_eq!(tree.states(), before);
     tree.refused(&["hotfix", "--patch", "no-such-file"]);
