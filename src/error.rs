@@ -145,6 +145,7 @@ impl From<TreeError> for Error {
                 .hint("it is never removed: move it to releases/<id> yourself, then `releasectl init`"),
             TreeError::OnNfs(_) => Self::refused(message)
                 .hint("move the tree to a local file system, or set allow_nfs = true in the host's file if only one host writes"),
+            TreeError::Foreign(_) => Self::refused(message).hint("`releasectl init` takes over what another tool has made"),
             TreeError::NoRelease(_) => Self::refused(message).hint("`releasectl list` shows what there is"),
             TreeError::NotReady { id, .. } => {
                 Self::refused(message).hint(format!("`releasectl log {id}` tells how far it came; `clean` removes it"))

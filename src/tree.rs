@@ -65,6 +65,9 @@ pub enum TreeError {
     /// No such release.
     #[error("there is no release {0}")]
     NoRelease(String),
+    /// It is in `releases/`, and was not made here.
+    #[error("{0} lies in releases/, but nothing is known of it")]
+    Foreign(ReleaseId),
     /// The release is there and cannot be used.
     #[error("release {id} is {state}{}", why.as_ref().map_or(String::new(), |w| format!(": {w}")))]
     NotReady {
@@ -333,7 +336,8 @@ impl Tree {
                 let why = Some("only its name is there yet".to_owned());
                 Err(TreeError::NotReady { id, state: "incomplete", why })
             }
-            Some(Found::Foreign) | None => Err(TreeError::NoRelease(id.to_string())),
+            Some(Found::Foreign) => Err(TreeError::Foreign(id.clone())),
+            None => Err(TreeError::NoRelease(id.to_string())),
         }
     }
 

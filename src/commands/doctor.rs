@@ -104,6 +104,7 @@ fn current(context: &Context, tree: &Tree) -> Check {
                     "`releasectl rollback`, or `activate` another release",
                 )
             }
+            Err(error @ TreeError::Foreign(_)) => established(name, Err(error.into())),
             Err(error) => Check::bad(name, error.to_string(), "`releasectl rollback`, or `activate` another release"),
         },
         Live::Elsewhere(target) => {

@@ -64,15 +64,19 @@ impl LockedTree<'_> {
         let text = remains::text(self.tree.root(), RELEASES_TXT).unwrap_or_default()?;
         let all = listed(&text);
         let known = |id: &ReleaseId| all.iter().rposition(|other| other == id);
-        let reached = known(to)?;
+        let reached = known(to);
         match from.map(known) {
-            Some(None) => Some(Moved { chain: before.went_back(to), listed: vec![to.clone()], rolled_back: true }),
-            Some(Some(left)) if left < reached => {
-                let listed = all[left + 1..=reached].to_vec();
+            Some(None) if reached.is_some() => {
+                Some(Moved { chain: before.went_back(to), listed: vec![to.clone()], rolled_back: true })
+            }
+            // What did not come up, or not yet, is not listed; what was live before it is.
+            Some(Some(left)) if reached.is_none_or(|reached| left < reached) => {
+                let mut listed = all[left + 1..reached.map_or(all.len(), |reached| reached + 1)].to_vec();
+                listed.extend(Some(to.clone()).filter(|_| reached.is_none()));
                 let chain = listed.iter().fold(before.clone(), |chain, id| chain.activated(id));
                 Some(Moved { chain, listed, rolled_back: false })
             }
-            _ => Some(Moved { chain: before.activated(to), listed: vec![to.clone()], rolled_back: false }),
+            _ => reached.map(|_| Moved { chain: before.activated(to), listed: vec![to.clone()], rolled_back: false }),
         }
     }
 }

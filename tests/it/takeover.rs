@@ -247,6 +247,7 @@ fn p20_releases_txt_is_kept_true_and_the_older_tooling_goes_on_working() {
     assert_eq!(ledger(&tree), [DAYS[0], DAYS[2], "2026-11-26_10.00", "2026-11-27_10.00"]);
 
     // It rolls back: what it left is bad, and not what we would go to.
+    assert!(!tree.done(&["doctor"]).contains("BAD"));
     fabric_rolls_back(&tree);
     tree.ends(0, &["unpin", "2026-11-27_10.00"]);
     assert_eq!(tree.states()["2026-11-27_10.00"], "bad");
@@ -264,6 +265,25 @@ fn p20_releases_txt_is_kept_true_and_the_older_tooling_goes_on_working() {
     assert_eq!(summary(&tree).2, "2026-11-26_10.00");
     let mode = |path: &str| std::os::unix::fs::MetadataExt::mode(&fs::metadata(tree.at(path)).unwrap()) & 0o7777;
     assert_eq!(mode("RELEASES.txt"), 0o644);
+}
+
+#[test]
+fn p20_a_deploy_of_the_older_tooling_that_failed_does_not_hide_the_one_before_it_that_did_not() {
+    let tree = fabric();
+    tree.done(&["init"]);
+    for id in ["2026-11-26_10.00", "2026-11-27_10.00"] {
+        fabric_builds(&tree, id);
+    }
+    fabric_activates(&tree, "2026-11-26_10.00");
+    let told = tree.ends(6, &["doctor"]).stdout;
+    assert!(told.contains("nothing is known of it") && told.contains("`releasectl init` takes over"), "{told}");
+    shell(&tree, "ln -nfs \"$1/releases/2026-11-27_10.00\" current");
+    assert!(tree.refused(&["verify"]).contains("nothing is known of it"));
+    tree.done(&["rollback"]);
+    assert_eq!(tree.live().as_deref(), Some("2026-11-26_10.00"), "its restart had come to its end");
+    assert_eq!(tree.states()["2026-11-27_10.00"], "bad");
+    assert_eq!(ledger(&tree).last().unwrap(), "2026-11-26_10.00");
+    tree.done(&["doctor"]);
 }
 
 #[test]
