@@ -69,11 +69,12 @@ pub fn lay_out(root: Dir, actor: &Actor, wait: Wait) -> Result<Laid> {
     Ok(Laid { tree, account, shared, changed, notices })
 }
 
-/// Whether a directory is empty but for what laying out makes, so that a first build may lay it out by itself.
+/// Whether a directory is empty but for what laying out or a file system makes, so that a first build may lay it out by
+/// itself.
 pub fn is_vacant(root: &Dir) -> Result<bool> {
     let made = |name: &OsString| [RELEASES, SHARED, LOG].iter().any(|own| name == own);
     let empty = |name: &OsString| root.open_dir(name).and_then(|dir| dir.names()).is_ok_and(|names| names.is_empty());
-    Ok(root.names()?.iter().all(|name| made(name) && empty(name)))
+    Ok(root.names()?.iter().all(|name| name == "lost+found" || made(name) && empty(name)))
 }
 
 fn refuse_odd_current(root: &Dir) -> Result<()> {

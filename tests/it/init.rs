@@ -90,6 +90,9 @@ fn p08_what_a_file_system_has_of_its_own_is_no_release() {
     fs::write(tree.at("releases/1/file"), "").unwrap();
     assert_eq!(tree.json(&["init"])["adopted"], serde_json::json!(["1"]));
     assert_eq!(tree.json(&["list"])["foreign"], serde_json::json!(["lost+found"]));
+    let fresh = Sandbox::new();
+    fs::create_dir_all(fresh.at("lost+found")).unwrap();
+    fresh.create("A");
 }
 
 #[test]
