@@ -29,6 +29,7 @@ use crate::tools::{ToolError, Tools};
 use crate::tree::{Inventory, Listing, is_code};
 use std::ffi::OsStr;
 use std::fs::Metadata;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 /// Why code could not be had.
@@ -137,7 +138,9 @@ pub enum Source {
 impl Source {
     /// Recognises `text`. `forced` overrides what it looks like.
     pub fn recognise(text: &str, reference: Option<String>, forced: Option<SourceKind>) -> Result<Self> {
-        if text == "-" {
+        if text == "-" && std::io::stdin().is_terminal() {
+            return Err(SourceError::Refused { location: text.to_owned(), why: "standard input is a terminal" });
+        } else if text == "-" {
             return Ok(Self::Stdin);
         }
         let path = Path::new(text);

@@ -292,6 +292,16 @@ fn p17_what_is_no_tar_at_all_makes_no_release() {
 }
 
 #[test]
+fn a_terminal_hands_in_no_tar_and_is_not_waited_for() {
+    let tree = Sandbox::laid_out();
+    let line = format!("{PROGRAM} --root {} create -", tree.root().display());
+    let output = tree.clean("script").args(["-qec", &line, "/dev/null"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.code() == Some(3) && said.contains("standard input is a terminal"), "{said}");
+    assert!(tree.states().is_empty());
+}
+
+#[test]
 fn what_is_packed_in_another_way_is_told_so() {
     let tree = Sandbox::laid_out();
     let others = [(&b"\xfd7zXZ\0\0\x04"[..], "an xz"), (b"BZh91AY&SY", "a bzip2"), (b"PK\x03\x04", "a zip")];
