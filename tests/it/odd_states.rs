@@ -348,3 +348,18 @@ fn a_release_that_was_given_away_is_told_with_its_path_and_comes_back() {
     tree.done(&["doctor"]);
     assert_eq!(tree.live().as_deref(), Some("B"));
 }
+
+#[test]
+fn of_a_log_that_is_very_long_the_end_is_shown_and_one_that_cannot_be_read_is_told_of() {
+    let tree = Sandbox::with_releases(&["A"]);
+    let log = tree.release("A").join(".releasectl/build.log");
+    let file = fs::File::create(&log).unwrap();
+    file.set_len(80 << 20).unwrap();
+    std::io::Write::write_all(&mut fs::File::options().append(true).open(&log).unwrap(), b"\nthe end\n").unwrap();
+    let shown = tree.done(&["log", "A"]);
+    assert!(shown.len() == 64 << 20 && shown.ends_with("\nthe end\n"), "{}", shown.len());
+    fs::remove_file(&log).unwrap();
+    assert_eq!(tree.done(&["log", "A"]), "", "a release need not have one");
+    nix::unistd::mkfifo(&log, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    assert!(fails(&tree, 6, &["log", "A"]).contains("build.log: it is not a regular file"));
+}
