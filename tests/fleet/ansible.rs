@@ -3,7 +3,7 @@
 use crate::scenario::{Orchestrator, play};
 use crate::site::{Site, configuration};
 use crate::tooling;
-use crate::world::{World, done, in_a_world, project, told};
+use crate::world::{World, done, in_a_world, project, told, until};
 use std::collections::BTreeSet;
 use std::fs;
 use std::process::{Command, Output};
@@ -77,6 +77,7 @@ fn ansible_deploys_to_three_hosts_under_load_and_back() {
         assert!(!world.ssh(&world.hosts[0], "test -e /srv/www -o -e /usr/bin/releasectl").status.success());
         play(world, &site, &ansible);
         does_nothing_twice(world, &ansible);
+        does_not_take_for_built_what_is_being_built(world, &ansible);
     });
 }
 
@@ -115,6 +116,18 @@ fn does_nothing_twice(world: &World, ansible: &Ansible) {
         assert_eq!(ansible.changes(world, name, more), predicted, "{name}");
         assert!(world.live().iter().all(|id| id.as_deref() == Some(then)), "{name}: {:?}", world.live());
     }
+}
+
+/// A release of that name is being built on one host: that is busy, and nothing goes live anywhere.
+fn does_not_take_for_built_what_is_being_built(world: &World, ansible: &Ansible) {
+    let (host, live) = (&world.hosts[1], world.live());
+    let code = "(sleep 600 & echo $! >/run/held; wait) </dev/null 2>/dev/null";
+    world.on(host, &format!("{code} | releasectl create - --id held >/run/said 2>&1 &"));
+    until("it is being built", || world.ssh(host, "releasectl show held").status.success());
+    let output = ansible.playbook(world, "deploy", &["-e", "releasectl_id=held"]);
+    world.on(host, "kill $(cat /run/held)");
+    assert!(!output.status.success() && told(&output).contains("create: "), "{}", told(&output));
+    assert_eq!(world.live(), live);
 }
 
 #[test]

@@ -160,10 +160,11 @@ class Host:
         seen = self.program.look("show", name) or {}
         release = seen.get("release", {})
         before = release.get("state", "absent")
-        if before not in ("absent", "incomplete"):
+        # The program says who builds it, if somebody does.
+        if before not in ("absent", "incomplete", "building"):
             return False, f"{name} {before}", f"{name} {before}", dict(document=seen, release=release)
         words = ["create"] + ([self.given["source"]] if self.given["source"] else [])
-        words += ["--resume", name] if before == "incomplete" else ["--id", name]
+        words += ["--id", name] if before == "absent" else ["--resume", name]
         document = self.act(*words, *self.option("ref"), *self.option("keep_days"))
         release = document.get("release", {})
         return True, f"{name} {before}", f"{name} ready", dict(document=document, release=release)
