@@ -147,9 +147,11 @@ impl From<TreeError> for Error {
                 .hint("move the tree to a local file system, or set allow_nfs = true in the host's file if only one host writes"),
             TreeError::Foreign(_) => Self::refused(message).hint("`releasectl init` takes over what another tool has made"),
             TreeError::NoRelease(_) => Self::refused(message).hint("`releasectl list` shows what there is"),
-            TreeError::NotReady { id, .. } => {
-                Self::refused(message).hint(format!("`releasectl log {id}` tells how far it came; `clean` removes it"))
-            }
+            TreeError::NotReady { id, state, .. } => Self::refused(message).hint(match state {
+                "incomplete" => format!("`releasectl log {id}` tells how far it came; `clean` removes it"),
+                "still being built" => format!("`releasectl log {id}` tells how far it is; wait for its end"),
+                _ => format!("`releasectl show {id}` tells what it is; `activate {id}` makes it live"),
+            }),
             TreeError::Exists(_) => Self::refused(message).hint("choose another --id, or leave it out"),
             TreeError::Damaged { id, .. } => Self::new(Kind::Damaged, message)
                 .hint(format!("see `releasectl doctor`; `releasectl verify {id}` may tell more")),

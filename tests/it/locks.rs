@@ -177,6 +177,19 @@ fn tar(directory: &Path) -> Vec<u8> {
 }
 
 #[test]
+fn what_is_said_of_a_release_that_is_being_built_or_is_complete_is_true_of_it() {
+    let tree = Sandbox::with_live(&["A"]);
+    let mut building = build(&tree, "B");
+    tree.until_building("B");
+    let said = tree.refused(&["activate", "B"]);
+    assert!(said.contains("still being built") && said.contains("wait for its end"), "{said}");
+    building.kill();
+    assert!(tree.refused(&["activate", "B"]).contains("`clean` removes it"));
+    let said = tree.refused(&["create", "--resume", "A"]);
+    assert!(said.contains("nothing to resume") && !said.contains("`clean`"), "{said}");
+}
+
+#[test]
 fn p07_a_build_never_blocks_what_others_do() {
     let tree = Sandbox::with_live(&["A", "B", "C"]);
     let mut build = build(&tree, "D");
