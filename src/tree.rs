@@ -173,6 +173,7 @@ pub struct Tree {
     root: Dir,
     releases: Dir,
     state: Dir,
+    turn: Option<Lease>,
 }
 
 impl Tree {
@@ -185,7 +186,7 @@ impl Tree {
         };
         let state = root.open_dir(STATE).map_err(absent)?;
         let releases = root.open_dir(RELEASES).map_err(absent)?;
-        Ok(Self { layout, root, releases, state })
+        Ok(Self { layout, root, releases, state, turn: None })
     }
 
     /// Its paths.
@@ -364,14 +365,16 @@ impl Tree {
         !matches!(tried, Ok(Some(_)))
     }
 
-    /// Takes the turn to deploy: one at a time. `None` if another deploy has it, as long as `wait` says.
-    pub fn deploy_turn(&self, wait: Wait) -> Result<Option<Lease>> {
-        Ok(Lease::wait_exclusive(&self.state, wait)?)
+    /// Takes the turn to deploy, one at a time, for as long as this lives. Whether it could be had; another deploy may have
+    /// it, as long as `wait` says.
+    pub fn take_deploy_turn(&mut self, wait: Wait) -> Result<bool> {
+        self.turn = Lease::wait_exclusive(&self.state, wait)?;
+        Ok(self.turn.is_some())
     }
 
-    /// Whether a deploy is under way, by what the kernel shows.
+    /// Whether a deploy is under way: our own, or one that the kernel shows, which takes its time to answer.
     fn is_deploying(&self) -> bool {
-        self.state.identity().is_ok_and(|state| !crate::lock::holders(state.inode).is_empty())
+        self.turn.is_some() || self.state.identity().is_ok_and(|state| !crate::lock::holders(state.inode).is_empty())
     }
 
     /// What the journal says of the flips so far, and where `current` leads now.

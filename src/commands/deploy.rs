@@ -47,8 +47,10 @@ pub struct Deployed {
 
 /// Builds a release, makes it live and removes what nobody needs any more. One deploy at a time.
 pub fn run(context: &Context, wanted: &Deploy) -> Result<Outcome> {
-    let tree = context.tree_or_new()?;
-    let _turn = tree.deploy_turn(context.wait)?.ok_or_else(|| another(&tree))?;
+    let mut tree = context.tree_or_new()?;
+    if !tree.take_deploy_turn(context.wait)? {
+        return Err(another(&tree));
+    }
     let from = tree.live()?.id().cloned();
     expect(from.as_ref(), wanted.expected.as_ref())?;
     let news = News { operation: "deploy", from: from.as_ref(), to: None, error: None };
