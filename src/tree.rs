@@ -5,6 +5,7 @@ mod adopt;
 mod build;
 mod choices;
 mod discard;
+mod error;
 mod facts;
 mod flip;
 mod ground;
@@ -17,6 +18,7 @@ mod remains;
 
 pub use build::{Build, Reservation};
 pub use discard::{Discarded, empty_trash};
+pub use error::TreeError;
 pub use flip::{Flip, Flipped};
 pub use ground::refuse_unsafe;
 pub use init::{Laid, is_vacant, lay_out};
@@ -29,7 +31,7 @@ pub use remains::SharedPaths;
 use crate::directory::{Dir, Identity, PathError, kind};
 use crate::journal::Tail;
 use crate::layout::{ADOPTED, BUILD_LOG, CURRENT, Layout, MANIFEST, OWN_MANIFEST, RELEASES, STATE};
-use crate::lock::{Lease, LockError, Wait};
+use crate::lock::{Lease, Wait};
 use crate::pin::{PREFIX, Pin};
 use crate::release::{Manifest, ReleaseId};
 use crate::sealed::unseal;
@@ -37,65 +39,10 @@ use crate::standing::{self, Standing};
 use crate::walk::share_out;
 use nix::sys::stat::{FileStat, SFlag};
 use std::ffi::{OsStr, OsString};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The largest manifest that is read.
 const LARGEST_MANIFEST: u64 = 4 << 20;
-
-/// Why a tree could not be looked at or changed.
-#[derive(Debug, thiserror::Error)]
-pub enum TreeError {
-    /// Nothing is there, or nothing of ours.
-    #[error("there is no release tree at {}", .0.display())]
-    NoTree(PathBuf),
-    /// Something is there that is not ours.
-    #[error("{} is not empty and not a release tree", .0.display())]
-    NotOurs(PathBuf),
-    /// `current` is a file or a directory of its own.
-    #[error("{} is {what}, not a link", path.display())]
-    CurrentIsNoLink {
-        /// Its path.
-        path: PathBuf,
-        /// What it is.
-        what: &'static str,
-    },
-    /// It lies where nothing that is promised can be kept.
-    #[error("{} lies on NFS, where neither locks nor flips are safe", .0.display())]
-    OnNfs(PathBuf),
-    /// No such release.
-    #[error("there is no release {0}")]
-    NoRelease(String),
-    /// It is in `releases/`, and was not made here.
-    #[error("{0} lies in releases/, but nothing is known of it")]
-    Foreign(ReleaseId),
-    /// The release is there and cannot be used.
-    #[error("release {id} is {state}{}", why.as_ref().map_or(String::new(), |w| format!(": {w}")))]
-    NotReady {
-        /// The release.
-        id: ReleaseId,
-        /// What it is instead of ready.
-        state: &'static str,
-        /// What its record says of that.
-        why: Option<String>,
-    },
-    /// A name that a new release cannot have.
-    #[error("release {0} exists already")]
-    Exists(ReleaseId),
-    /// A record cannot be read.
-    #[error("the manifest of release {id} cannot be used: {why}")]
-    Damaged {
-        /// The release.
-        id: String,
-        /// In what way.
-        why: String,
-    },
-    /// The flip was prepared and not made.
-    #[error("{0}")]
-    Lock(#[from] LockError),
-    /// The system refused.
-    #[error(transparent)]
-    Path(#[from] PathError),
-}
 
 /// Shorthand of this module.
 pub type Result<T, E = TreeError> = std::result::Result<T, E>;
