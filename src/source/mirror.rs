@@ -167,7 +167,10 @@ impl<'a> Mirror<'a> {
         // Packs are synced by git, loose objects are not; and nothing may go on in the background.
         let options = ["-c", "fetch.unpackLimit=1", "-c", "gc.autoDetach=false", "-c", "maintenance.autoDetach=false"];
         let verb = ["fetch", "--quiet", "--prune", "--no-tags", "--force", "--update-shallow", "--", self.location];
-        let program = git::remote(self.tools, self.dir.path()).args(options).args(verb).args(refs);
+        // What lies here needs no ssh, and no question which.
+        let local = Path::new(self.location).is_absolute();
+        let git = if local { git::program } else { git::remote };
+        let program = git(self.tools, self.dir.path()).args(options).args(verb).args(refs);
         let failed = |cause| SourceError::Fetch { location: without_password(self.location), cause };
         program.capture().map(drop).map_err(failed)
     }
