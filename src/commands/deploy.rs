@@ -55,7 +55,8 @@ pub fn run(context: &Context, wanted: &Deploy) -> Result<Outcome> {
     expect(from.as_ref(), wanted.expected.as_ref())?;
     let news = News { operation: "deploy", from: from.as_ref(), to: None, error: None };
     hooks::run(context, &tree, Turn::Start, news)?;
-    let outcome = obtain(context, &tree, wanted).and_then(|build| carry_out(context, &tree, build, wanted));
+    let outcome =
+        obtain(context, &tree, wanted).and_then(|build| carry_out(context, &tree, build, wanted, from.as_ref()));
     match &outcome {
         Ok(Deployed { activation: Activation { unconfirmed: Some(unconfirmed), .. }, .. }) => {
             hooks::tell(context, &tree, Turn::Failure, News { error: Some(&unconfirmed.message), ..news })
@@ -152,7 +153,13 @@ fn is_of_deploy(settings: &Settings, step: &StepRecord) -> bool {
 }
 
 /// Runs the steps before, makes the release live, runs the steps after, cleans; all of it in the history.
-fn carry_out(context: &Context, tree: &Tree, mut build: Build, wanted: &Deploy) -> Result<Deployed> {
+fn carry_out(
+    context: &Context,
+    tree: &Tree,
+    mut build: Build,
+    wanted: &Deploy,
+    from: Option<&ReleaseId>,
+) -> Result<Deployed> {
     let started = Instant::now();
     let settings = context.config.with_recipe(build.dir())?;
     refuse_changed_recipe(context, &build, wanted)?;
@@ -160,7 +167,7 @@ fn carry_out(context: &Context, tree: &Tree, mut build: Build, wanted: &Deploy) 
     let seq = locked.deploy_begins(build.id())?;
     drop(locked);
     let (expected, steps) = (wanted.expected.as_ref(), build.manifest.steps.clone());
-    let mut deploying = Deploying { context, tree, settings, expected, seq, steps };
+    let mut deploying = Deploying { context, tree, settings, from, expected, seq, steps };
     let outcome = deploying.run(&mut build);
     match context.lock_briefly(tree) {
         Ok(mut locked) => {
@@ -205,6 +212,8 @@ struct Deploying<'a> {
     context: &'a Context,
     tree: &'a Tree,
     settings: Settings,
+    /// What was live when it began.
+    from: Option<&'a ReleaseId>,
     expected: Option<&'a Expected>,
     seq: u64,
     steps: Vec<StepRecord>,
@@ -229,6 +238,10 @@ impl Deploying<'_> {
         let mut locked = self.context.lock_briefly(self.tree)?;
         if let Some(surprise) = surprise(locked.standing().live.as_ref(), self.expected) {
             return Err(Error::new(Kind::Failed, surprise).hint(FASTER));
+        }
+        let live = locked.standing().live.as_ref().filter(|live| ![self.from, Some(&id)].contains(&Some(live)));
+        if let Some(live) = live {
+            self.context.stages.warn(&format!("{live} went live while this was deployed, and gives way to {id} now"));
         }
         let wanted = GoLive { operation: Operation::Activate, to: &id, cause: "deploy", restart: true };
         let activation = go_live(self.context, &mut locked, &wanted)?;

@@ -121,6 +121,24 @@ fn p04_touching_files_and_directories_changes_nothing() {
 }
 
 #[test]
+fn p05_a_deploy_tells_what_went_live_while_it_ran() {
+    let tree = Sandbox::with_live(&["A", "B"]);
+    let step = "[[step]]\nname = 'meanwhile'\nrun = 'cd \"$RELEASECTL_ROOT\" && ln -sfn releases/A current'\n";
+    let source = tree.code("code", step, &[]);
+    let said = tree.ends(0, &["deploy", &source]).stderr;
+    let deployed = tree.live().unwrap();
+    assert!(
+        said.contains(&format!("warning: A went live while this was deployed, and gives way to {deployed}")),
+        "{said}"
+    );
+    // Who has said what must be live is refused.
+    let said = tree.ends(1, &["deploy", &source, "--expect-current", &deployed]).stderr;
+    assert!(!said.contains("gives way") && tree.live().as_deref() == Some("A"), "{said}");
+    let source = tree.source("plain").display().to_string();
+    assert!(!tree.ends(0, &["deploy", &source]).stderr.contains("gives way"));
+}
+
+#[test]
 fn p04_a_flip_that_fails_leaves_the_way_back_as_it_was() {
     let tree = Sandbox::with_live(&["A", "B"]);
     tree.create("C");
