@@ -53,7 +53,7 @@ pub(super) fn go_live(context: &Context, locked: &mut LockedTree<'_>, wanted: &G
     if stays && standing.owed.is_nothing() {
         return Ok(Activation::of(false, standing.live.clone(), standing.live, wanted.cause));
     }
-    let (supervisor, running) = match programs.then(|| way.reach(context, locked.tree())).transpose() {
+    let (supervisor, running) = match programs.then(|| way.reach(context, locked.tree(), false)).transpose() {
         Ok(reached) => reached.flatten().unzip(),
         Err(obstacle) => return barred(&obstacle, standing.live, wanted.to, wanted.cause),
     };
@@ -67,7 +67,7 @@ pub(super) fn go_live(context: &Context, locked: &mut LockedTree<'_>, wanted: &G
 pub(super) fn again(context: &Context, locked: &mut LockedTree<'_>, live: &ReleaseId) -> Result<Told> {
     let (tree, standing) = (locked.tree(), locked.standing().clone());
     let way = Way::to(context, tree, &standing, live)?;
-    let Some((supervisor, _)) = way.reach(context, tree).map_err(|obstacle| refused(&obstacle))? else {
+    let Some((supervisor, _)) = way.reach(context, tree, false).map_err(|obstacle| refused(&obstacle))? else {
         return Ok(Told::Programs(Done::default().into()));
     };
     let started = Instant::now();

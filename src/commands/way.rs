@@ -11,7 +11,7 @@ use crate::release::ReleaseId;
 use crate::standing::Standing;
 use crate::supervisor::conf::Declared;
 use crate::supervisor::roll::up;
-use crate::supervisor::validate::{Candidate, ValidateError};
+use crate::supervisor::validate::Candidate;
 use crate::supervisor::{Supervisor, SupervisorError};
 use crate::tree::Tree;
 use std::collections::BTreeSet;
@@ -56,17 +56,19 @@ impl Way {
     }
 
     /// The supervisord that is to have the release's programs and could start them from their files, and what is up
-    /// there of both sides; `None` where there is none to be asked.
+    /// there of both sides; `None` where there is none to be asked. What programs need may still be made in an `unfinished`
+    /// release.
     pub(super) fn reach(
         &self,
         context: &Context,
         tree: &Tree,
+        unfinished: bool,
     ) -> Result<Option<(Supervisor, BTreeSet<String>)>, SupervisorError> {
         let Some(config) = configured(context) else { return Ok(None) };
         let Self { side, before } = self;
         let supervisor = connect(config)?;
         let (root, path) = (tree.layout().root(), tree.layout().release(&side.id));
-        let candidate = Candidate { root, path: &path, copies: programs::copies(context, config) };
+        let candidate = Candidate { root, path: &path, copies: programs::copies(context, config), unfinished };
         let mut both = before.clone();
         together(&mut both, side.declared.clone());
         let running = as_root(|| {
@@ -77,8 +79,8 @@ impl Way {
     }
 }
 
-/// Looks whether supervisord would take the release `to`, before steps change what no flip brings back. What it runs may
-/// be missing still: those steps may make it. An [`Activation`] tells that it cannot be brought over now.
+/// Looks whether supervisord would take the release `to`, before steps change what no flip brings back. What it runs
+/// or logs to may be missing still: those steps may make it. An [`Activation`] tells that it cannot be brought over now.
 pub(super) fn foresee(
     context: &Context,
     tree: &Tree,
@@ -90,8 +92,8 @@ pub(super) fn foresee(
     if !way.has_programs() {
         return Ok(None);
     }
-    match way.reach(context, tree) {
-        Ok(_) | Err(SupervisorError::Invalid(ValidateError::Absent { .. })) => Ok(None),
+    match way.reach(context, tree, true) {
+        Ok(_) => Ok(None),
         Err(obstacle) => barred(&obstacle, standing.live, to, cause).map(Some),
     }
 }

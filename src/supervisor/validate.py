@@ -20,7 +20,7 @@ if ask["environment"] is not None:
 try:
     import shlex
 
-    from supervisor import options
+    from supervisor import datatypes, options
 except Exception as why:
     tell(absent=str(why))
 
@@ -80,8 +80,17 @@ class Glob:
         return [path for path in glob.glob(pattern) if not real(path).startswith(own)] + copied(pattern)
 
 
-Original = options.UnhosedConfigParser
+Original, existing_dirpath = options.UnhosedConfigParser, datatypes.existing_dirpath
 files = []
+
+
+def logged(path):
+    """The path of a log, whose directory must be there once the candidate is live."""
+    path = os.path.expanduser(path)
+    behind = behind_current(path)
+    if not ask["unfinished"]:
+        existing_dirpath(path if behind is None else os.path.join(candidate, *behind))
+    return path
 
 
 class Parser(Original):
@@ -112,6 +121,7 @@ def first_word(command):
 
 
 options.UnhosedConfigParser, options.glob = Parser, Glob
+datatypes.existing_dirpath = logged
 try:
     note(ask["config"])
     read = Options()

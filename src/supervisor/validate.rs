@@ -89,6 +89,8 @@ pub struct Candidate<'a> {
     pub path: &'a Path,
     /// With copies instead of an include: what the path of each copy begins with.
     pub copies: Option<PathBuf>,
+    /// Whether the files and directories that its programs need may still be made.
+    pub unfinished: bool,
 }
 
 /// What reads the files.
@@ -149,7 +151,7 @@ impl Parser {
     ) -> Result<(), ValidateError> {
         let question = serde_json::json!({
             "config": config, "root": candidate.root, "candidate": candidate.path, "copies": candidate.copies,
-            "directory": conf::DIRECTORY, "environment": self.environment,
+            "directory": conf::DIRECTORY, "environment": self.environment, "unfinished": candidate.unfinished,
         });
         let fault = |e: io::Error| ValidateError::NoParser(e.to_string());
         let mut input = memfd_create("question", MFdFlags::MFD_CLOEXEC).map(File::from).map_err(|e| fault(e.into()))?;
@@ -205,6 +207,9 @@ fn executables(report: &Report, candidate: &Candidate<'_>, declared: &Declared) 
             let program = format!("{}:{}", group.name, process.name);
             if !program.is_ascii() {
                 return Err(ValidateError::NotAscii { program });
+            }
+            if candidate.unfinished {
+                continue;
             }
             let absent = |path: &str, what| {
                 let program = program.clone();

@@ -84,7 +84,7 @@ fn what_supervisord_would_not_take_is_refused_before_a_prepare_step_runs(version
     fs::write(world.tree.beside("others/their.conf"), "[program:their]\ncommand=/bin/sleep 1000\n").unwrap();
     let source = world.tree.source("app");
     fs::create_dir_all(source.join("services/supervisor")).unwrap();
-    let recipe = "[[step]]\nname = \"migrate\"\nrun = \"touch ../../migrated && ln -s /bin/sleep made\"\n";
+    let recipe = "[[step]]\nname = \"migrate\"\nrun = \"touch ../../migrated && ln -s /bin/sleep made && mkdir -p ../../logs\"\n";
     fs::write(source.join("releasectl.toml"), recipe).unwrap();
     let declare = |conf: &str| {
         let conf = conf.replace("ROOT", world.tree.root().to_str().unwrap());
@@ -99,8 +99,8 @@ fn what_supervisord_would_not_take_is_refused_before_a_prepare_step_runs(version
         let answer = world.ends(3, &deploy);
         assert!(answer.stderr.contains(why) && answer.stderr.contains("nothing was changed"), "{}", answer.stderr);
     }
-    // What a program runs may be made by the steps.
-    declare("[program:web]\ncommand=ROOT/current/made 1000\ndirectory=ROOT/current\nstartsecs=0\n");
+    // What a program runs, and where it logs to, may be made by the steps.
+    declare("[program:web]\ncommand=ROOT/current/made 1000\ndirectory=ROOT/current\nstdout_logfile=ROOT/logs/web\n");
     world.kill();
     let document = world.json(5, &deploy);
     assert_eq!(document["steps"].as_array().unwrap().last().unwrap()["name"], "activate", "{document}");
@@ -111,6 +111,15 @@ fn what_supervisord_would_not_take_is_refused_before_a_prepare_step_runs(version
     world.done("deploy --resume");
     assert!(migrated.exists());
     world.is_well(&world.tree.live().unwrap(), &["web"]);
+}
+
+fn what_a_deploy_looks_at_several_times_is_warned_of_once(version: Version) {
+    let world = world(version);
+    fs::write(world.tree.release("A").join("services/supervisor/app.conf"), "x[broken").unwrap();
+    let recipe = "[[step]]\nname = \"one\"\nstop = [\"web\"]\n";
+    let source = world.tree.code("app", recipe, &[("version", "B")]);
+    let answer = world.ends(0, &format!("deploy {source}"));
+    assert_eq!(answer.stderr.matches("is not known").count(), 1, "{}", answer.stderr);
 }
 
 fn a_release_that_declares_a_program_of_others_is_refused(version: Version) {
@@ -247,6 +256,7 @@ on_both_versions!(
     a_release_without_programs_is_not_confirmed_while_some_run,
     a_broken_file_is_refused_before_the_flip,
     what_supervisord_would_not_take_is_refused_before_a_prepare_step_runs,
+    what_a_deploy_looks_at_several_times_is_warned_of_once,
     a_release_that_declares_a_program_of_others_is_refused,
     a_missing_command_brings_back_what_was_live,
     a_dangling_current_stops_nothing_and_is_mended,

@@ -181,7 +181,7 @@ impl Sandbox {
 
     pub fn check(&self, environment: &str, id: &str, declared: &Declared) -> Result<(), String> {
         let (root, path) = (self.root(environment), self.release(environment, id));
-        let candidate = Candidate { root: &root, path: &path, copies: None };
+        let candidate = Candidate { root: &root, path: &path, copies: None, unfinished: false };
         let checked = self.supervisor().check(&tools(), &candidate, &Declared::default(), declared);
         checked.map_err(|error| error.to_string())
     }

@@ -17,6 +17,7 @@ on_both_versions!(
     a_candidate_that_is_not_included_is_refused,
     p19_programs_of_other_environments_cannot_be_taken_over,
     what_a_program_runs_must_be_in_the_candidate,
+    a_directory_of_logs_is_looked_for_in_the_candidate,
     a_program_whose_name_supervisord_cannot_tell_is_refused_and_can_still_be_read,
     a_release_without_programs_is_refused_while_some_run,
     a_candidate_behind_a_space_or_another_path_is_found,
@@ -110,6 +111,19 @@ fn what_a_program_runs_must_be_in_the_candidate(version: Version) {
     sandbox.check("production", "a", &declared).unwrap();
 }
 
+fn a_directory_of_logs_is_looked_for_in_the_candidate(version: Version) {
+    let sandbox = Sandbox::new(version);
+    let conf = sleeper("web", "stdout_logfile=ROOT/current/log/web.log");
+    sandbox.deploy("production", "a", &sleeper("web", ""));
+    let declared = sandbox.make("production", "b", &conf);
+    fs::create_dir(sandbox.release("production", "b").join("log")).unwrap();
+    sandbox.check("production", "b", &declared).unwrap();
+    fs::create_dir(sandbox.release("production", "a").join("log")).unwrap();
+    sandbox.make("production", "c", &conf);
+    let error = sandbox.check("production", "c", &declared).unwrap_err();
+    assert!(error.contains("c/log/web.log"), "{error}");
+}
+
 fn a_program_whose_name_supervisord_cannot_tell_is_refused_and_can_still_be_read(version: Version) {
     let sandbox = Sandbox::new(version);
     for conf in
@@ -127,7 +141,7 @@ fn a_release_without_programs_is_refused_while_some_run(version: Version) {
     let before = sandbox.deploy("production", "a", &sleeper("web", ""));
     sandbox.make("production", "b", "");
     let (root, path) = (sandbox.root("production"), sandbox.release("production", "b"));
-    let candidate = Candidate { root: &root, path: &path, copies: None };
+    let candidate = Candidate { root: &root, path: &path, copies: None, unfinished: false };
     let checked = sandbox.supervisor().check(&tools(), &candidate, &before, &Declared::default());
     assert!(matches!(checked, Err(SupervisorError::Unexpected(_))), "{checked:?}");
     let checked = sandbox.supervisor().check(&tools(), &candidate, &Declared::default(), &Declared::default());
@@ -159,7 +173,7 @@ fn copies_are_validated_before_they_are_made(version: Version) {
     let check = |id: &str, declared: &Declared| {
         let (root, path) = (sandbox.root("third"), sandbox.release("third", id));
         let copies = Some(copies.join(wire::name_of_copy("third", "")));
-        let candidate = Candidate { root: &root, path: &path, copies };
+        let candidate = Candidate { root: &root, path: &path, copies, unfinished: false };
         let checked = sandbox.supervisor().check(&tools(), &candidate, &Declared::default(), declared);
         checked.map_err(|e| e.to_string())
     };
@@ -184,7 +198,7 @@ fn without_a_running_supervisord_the_installed_parser_is_asked(version: Version)
     let tools = releasectl::tools::Tools::new([("PATH".into(), path.into_os_string())].into_iter(), false);
     let parser = Parser::find(&tools, None).unwrap();
     let (root, path) = (sandbox.root("production"), sandbox.release("production", "a"));
-    let candidate = Candidate { root: &root, path: &path, copies: None };
+    let candidate = Candidate { root: &root, path: &path, copies: None, unfinished: false };
     let limit = Duration::from_secs(60);
     let checked = parser.check(&tools, limit, &sandbox.config(), &candidate, &declared);
     assert!(matches!(&checked, Err(ValidateError::Refused { text }) if text.contains("no-such-user")), "{checked:?}");
@@ -199,7 +213,7 @@ fn a_parser_that_is_not_there_or_hangs_is_said_to_be_so() {
     let check = |python: &str| {
         fs::write(&script, format!("#!{python}\n")).unwrap();
         run(Command::new("chmod").arg("755").arg(&script));
-        let candidate = Candidate { root: dir.path(), path: dir.path(), copies: None };
+        let candidate = Candidate { root: dir.path(), path: dir.path(), copies: None, unfinished: false };
         let parser = Parser::find(&tools, None).unwrap();
         let limit = Duration::from_millis(100);
         parser.check(&tools, limit, &dir.path().join("s.conf"), &candidate, &Declared::default()).unwrap_err()

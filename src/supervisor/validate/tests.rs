@@ -16,7 +16,8 @@ fn report(files: &[(&str, &[&str])], groups: &[&str]) -> Report {
 
 fn verdict(report: &Report) -> Result<(), String> {
     let declared = conf::declared([("web.conf", "[program:web]\n")]).unwrap();
-    let candidate = Candidate { root: Path::new("/w"), path: Path::new("/w/releases/a"), copies: None };
+    let candidate =
+        Candidate { root: Path::new("/w"), path: Path::new("/w/releases/a"), copies: None, unfinished: false };
     judge(report, Path::new("/etc/s.conf"), &candidate, &declared).map_err(|e| e.to_string())
 }
 
