@@ -2,21 +2,23 @@
 
 use crate::stage::Stages;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// Shows stages on standard error. What cannot be written there is lost, and stops nothing.
+/// Shows stages on standard error, and every warning once. What cannot be written there is lost, and stops nothing.
 pub struct Progress {
     bars: bool,
     quiet: bool,
     bar: Mutex<Option<ProgressBar>>,
+    told: Mutex<BTreeSet<String>>,
 }
 
 impl Progress {
     /// A bar if standard error is a terminal; nothing but warnings if `quiet`.
     pub fn new(quiet: bool) -> Self {
-        Self { bars: std::io::stderr().is_terminal(), quiet, bar: Mutex::new(None) }
+        Self { bars: std::io::stderr().is_terminal(), quiet, bar: Mutex::default(), told: Mutex::default() }
     }
 
     fn with_bar(&self, act: impl FnOnce(&mut Option<ProgressBar>)) {
@@ -58,6 +60,9 @@ impl Stages for Progress {
     }
 
     fn warn(&self, message: &str) {
+        if !self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(message.to_owned()) {
+            return;
+        }
         self.with_bar(|slot| slot.iter().for_each(|bar| bar.set_draw_target(ProgressDrawTarget::hidden())));
         let _ = writeln!(std::io::stderr(), "warning: {}", visible(message, &LINES));
     }
