@@ -224,8 +224,9 @@ impl Deploying<'_> {
         let id = build.id().clone();
         let resume = || create::going_on(&id);
         let started = Instant::now();
-        if !self.left(build, Phase::Prepare).is_empty()
-            && let Some(barred) = foresee(self.context, self.tree, &id, "deploy")?
+        let left = self.left(build, Phase::Prepare);
+        if !left.is_empty()
+            && let Some(barred) = foresee(self.context, self.tree, &id, "deploy", &left)?
         {
             self.note(&mut self.context.lock_briefly(self.tree)?, &barred, started);
             return Ok(barred);

@@ -6,7 +6,7 @@ use super::programs::{self, configured, connect, ours, together};
 use crate::error::{Error, Kind, Result};
 use crate::health::Health;
 use crate::identity::as_root;
-use crate::recipe::Settings;
+use crate::recipe::{Settings, Step};
 use crate::release::ReleaseId;
 use crate::standing::Standing;
 use crate::supervisor::conf::Declared;
@@ -80,12 +80,13 @@ impl Way {
 }
 
 /// Looks whether supervisord would take the release `to`, before steps change what no flip brings back. What it runs
-/// or logs to may be missing still: those steps may make it. An [`Activation`] tells that it cannot be brought over now.
+/// or logs to may be missing still, and what is to go may be up: those `steps` may make it, and stop it. An [`Activation`] tells that it cannot be brought over now.
 pub(super) fn foresee(
     context: &Context,
     tree: &Tree,
     to: &ReleaseId,
     cause: &'static str,
+    steps: &[Step],
 ) -> Result<Option<Activation>> {
     let standing = tree.standing()?;
     let way = Way::to(context, tree, &standing, to)?;
@@ -94,6 +95,7 @@ pub(super) fn foresee(
     }
     match way.reach(context, tree, true) {
         Ok(_) => Ok(None),
+        Err(SupervisorError::Unexpected(_)) if steps.iter().any(|step| !step.stop.is_empty()) => Ok(None),
         Err(obstacle) => barred(&obstacle, standing.live, to, cause).map(Some),
     }
 }

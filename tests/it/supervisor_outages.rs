@@ -113,6 +113,16 @@ fn what_supervisord_would_not_take_is_refused_before_a_prepare_step_runs(version
     world.is_well(&world.tree.live().unwrap(), &["web"]);
 }
 
+fn a_release_whose_steps_stop_its_last_programs_goes_live_without_any(version: Version) {
+    let world = world(version);
+    for (stop, code, up) in [("", 5, &PROGRAMS[..]), ("stop = [\"web\", \"worker\"]", 0, &[])] {
+        let recipe = format!("[[step]]\nname = \"gone\"\nrun = \"true\"\n{stop}\n");
+        let source = world.tree.code("app", &recipe, &[("version", "B")]);
+        world.ends(code, &format!("deploy {source}"));
+        world.is_well(&world.tree.live().unwrap(), up);
+    }
+}
+
 fn what_a_deploy_looks_at_several_times_is_warned_of_once(version: Version) {
     let world = world(version);
     fs::write(world.tree.release("A").join("services/supervisor/app.conf"), "x[broken").unwrap();
@@ -256,6 +266,7 @@ on_both_versions!(
     a_release_without_programs_is_not_confirmed_while_some_run,
     a_broken_file_is_refused_before_the_flip,
     what_supervisord_would_not_take_is_refused_before_a_prepare_step_runs,
+    a_release_whose_steps_stop_its_last_programs_goes_live_without_any,
     what_a_deploy_looks_at_several_times_is_warned_of_once,
     a_release_that_declares_a_program_of_others_is_refused,
     a_missing_command_brings_back_what_was_live,
