@@ -11,6 +11,9 @@ use std::process::{Child, Command};
 /// Started by root, sshd wants a directory below /run; it gets a /run of its own, so that nothing is left there.
 const OWN_RUN: &str = "mount -t tmpfs none /run; mkdir -m 755 /run/sshd; exec \"$@\"";
 
+/// Lets bash take itself for one within another: the first reads the user's `.bashrc`, whatever that says or does.
+const NOT_THE_FIRST: &str = "SetEnv SHLVL=2\n";
+
 /// An sshd on loopback with a configuration and keys of its own. It ends with the test.
 pub struct Host {
     sshd: Child,
@@ -45,7 +48,7 @@ impl Host {
         let config = format!(
             "ListenAddress 127.0.0.1:{port}\nHostKey {shown}/host\nPidFile none\nAuthorizedKeysFile {shown}/authorized_keys\n\
              PasswordAuthentication no\nKbdInteractiveAuthentication no\nUsePAM no\nStrictModes no\nPermitRootLogin yes\n\
-             Subsystem sftp internal-sftp\n"
+             Subsystem sftp internal-sftp\n{NOT_THE_FIRST}"
         );
         fs::write(dir.join("sshd_config"), config).unwrap();
         let log = fs::File::create(dir.join("log")).unwrap();
