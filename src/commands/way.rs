@@ -79,8 +79,9 @@ impl Way {
     }
 }
 
-/// Looks whether supervisord would take the release `to`, before steps change what no flip brings back. What it runs
-/// or logs to may be missing still, and what is to go may be up: those `steps` may make it, and stop it. An [`Activation`] tells that it cannot be brought over now.
+/// Looks whether supervisord would take the release `to`, before `steps` change what no flip brings back. What it runs or
+/// logs to may be missing still, and what is to go may be up: the steps may make it, and stop it. An [`Activation`] tells
+/// that it cannot be brought over now.
 pub(super) fn foresee(
     context: &Context,
     tree: &Tree,
