@@ -291,7 +291,9 @@ impl Supervisor {
         let pids = processes.iter().filter(|p| ours(&p.group)).filter_map(|p| Some((p.id(), p.pid?)));
         let done = Done { pids_before: pids.collect(), up_before: change.wanted.clone(), ..Done::default() };
         let early = |cause: SupervisorError| Box::new(Failure { cause, done: done.clone(), plan: None });
-        let reread = self.client.reread().map_err(|e| early(e.into()))?;
+        let mut reread = self.client.reread().map_err(|e| early(e.into()))?;
+        let fresh = self.client.settings().map_err(|e| early(e.into()))?;
+        reread.complete(&processes, &fresh);
         let plan = decide(&Situation {
             before: change.before,
             after: change.after,
@@ -301,7 +303,6 @@ impl Supervisor {
             already: &change.already,
         });
         let plan = plan.map_err(|e| early(e.into()))?;
-        let fresh = self.client.settings().map_err(|e| early(e.into()))?;
         settings.retain(|program| ours(&program.group));
         let patience = patience(settings.iter().chain(fresh.iter().filter(|program| ours(&program.group))));
         // Of a group that is made anew, only the processes it will have count.

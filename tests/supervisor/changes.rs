@@ -13,6 +13,7 @@ use std::time::Duration;
 
 on_both_versions!(
     programs_come_change_and_go_with_their_release,
+    a_log_that_is_named_no_more_is_given_up,
     a_dangling_current_stops_nothing,
     a_broken_file_after_the_flip_stops_nothing,
     a_program_that_dies_is_reported_with_its_last_lines_and_undone,
@@ -50,6 +51,21 @@ fn programs_come_change_and_go_with_their_release(version: Version) {
         for id in sandbox.pids().keys() {
             assert_eq!(sandbox.works_in(id), release_of(&sandbox, live), "{id}");
         }
+    }
+}
+
+fn a_log_that_is_named_no_more_is_given_up(version: Version) {
+    let sandbox = Sandbox::new(version);
+    let log = format!("stdout_logfile={}", sandbox.path().join("web.log").display());
+    let one = sandbox.deploy("production", "a", &(sleeper("web", &log) + &sleeper("worker", "")));
+    let two = sandbox.make("production", "b", &(sleeper("web", "") + &sleeper("worker", "")));
+    for (live, before, after) in [("b", &one, &two), ("a", &two, &one)] {
+        sandbox.flip("production", live);
+        let done = sandbox.apply(before, after).unwrap();
+        assert_eq!(
+            (&done.replaced[..], &done.restarted[..]),
+            (&["web".to_owned()][..], &["worker:worker".to_owned()][..])
+        );
     }
 }
 

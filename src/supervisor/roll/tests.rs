@@ -27,6 +27,7 @@ fn processes(text: &str) -> Vec<Process> {
             exit_status: i64::from(number.unwrap_or_default()),
             spawn_error: String::new(),
             description: String::new(),
+            own_logs: [true; 2],
         }
     };
     text.lines().map(str::trim).filter(|l| !l.is_empty()).map(line).collect()

@@ -72,6 +72,8 @@ pub struct Process {
     pub spawn_error: String,
     /// supervisord's own words.
     pub description: String,
+    /// Whether supervisord itself has named the files of its standard output and its standard error.
+    pub own_logs: [bool; 2],
 }
 
 impl Process {
@@ -105,6 +107,8 @@ pub struct Settings {
     pub priority: (i64, i64),
     /// What is run.
     pub command: String,
+    /// Whether supervisord itself is to name the files of its standard output and its standard error.
+    pub own_logs: [bool; 2],
 }
 
 /// What rereading the files would change: names of groups.
@@ -116,6 +120,20 @@ pub struct Reread {
     pub changed: Vec<String>,
     /// Active, and not in the files.
     pub removed: Vec<String>,
+}
+
+impl Reread {
+    /// Adds to what is changed the groups of `processes` that lose the name of a log in their `settings`: supervisord takes a
+    /// log that it is to name itself for the same as any other, and would go on with the one before.
+    pub fn complete(&mut self, processes: &[Process], settings: &[Settings]) {
+        for new in settings {
+            let loses = |old: &Process| (0..2).any(|log| new.own_logs[log] && !old.own_logs[log]);
+            let active = processes.iter().find(|old| old.group == new.group && old.name == new.name);
+            if active.is_some_and(loses) && !self.changed.contains(&new.group) {
+                self.changed.push(new.group.clone());
+            }
+        }
+    }
 }
 
 impl Client {
@@ -247,14 +265,20 @@ impl Client {
 }
 
 fn process(value: &Value) -> Option<Process> {
-    let text = |name| value.member(name).and_then(Value::text).map(str::to_owned);
+    let text = |name: &str| value.member(name).and_then(Value::text).map(str::to_owned);
     let int = |name| value.member(name).and_then(Value::int);
     let state = State::new(int("state")?);
     let started = int("start")?;
     let runs = matches!(state, State::Running | State::Starting | State::Stopping);
+    let name = text("name")?;
+    let own_logs = ["stdout", "stderr"].map(|channel| {
+        let file = text(&format!("{channel}_logfile")).unwrap_or_default();
+        file.rsplit('/').next().is_some_and(|file| file.starts_with(&format!("{name}-{channel}---")))
+    });
     Some(Process {
         group: text("group")?,
-        name: text("name")?,
+        name,
+        own_logs,
         state,
         pid: int("pid").and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid > 0),
         uptime: int("now").filter(|_| runs).map(|now| (now - started).max(0)),
@@ -278,5 +302,6 @@ fn settings(value: &Value) -> Option<Settings> {
         stopwaitsecs: seconds("stopwaitsecs")?,
         priority: (int("group_prio").unwrap_or(999), int("process_prio").unwrap_or(999)),
         command: text("command").unwrap_or_default(),
+        own_logs: ["stdout_logfile", "stderr_logfile"].map(|log| text(log).is_some_and(|file| file == "auto")),
     })
 }
