@@ -14,6 +14,7 @@ use crate::tools::{Program, ToolError};
 use crate::walk::{Visit, walk};
 use nix::sys::stat::SFlag;
 use std::ffi::OsString;
+use std::io;
 use std::path::Path;
 
 /// The cache of a build from a wheelhouse, in the release's state directory.
@@ -125,9 +126,15 @@ fn distrust_cache(order: &Order<'_>, sink: &mut Sink<'_>) -> Result<()> {
         // It has a cache of its own.
         return Ok(());
     }
-    let written = order.previous.iter().find(|release| was_written(release).unwrap_or(false));
+    let distrusted = |release: &&Dir| match was_written(release) {
+        // What is gone shares nothing; what cannot be looked through is not trusted.
+        Err(PythonError::Path(error)) if error.cause.kind() == io::ErrorKind::NotFound => false,
+        written => written.unwrap_or(true),
+    };
+    let written = order.previous.iter().find(distrusted);
     let Some(release) = written else { return Ok(()) };
-    say(sink, &format!("uv's cache is emptied: files that {} shares with it have been changed\n", name_of(release)))?;
+    let why = "has been changed, or cannot be looked through";
+    say(sink, &format!("uv's cache is emptied: what {} shares with it {why}\n", name_of(release)))?;
     Ok(uv(order).args(["cache", "clean", "--quiet"]).run(sink)?)
 }
 

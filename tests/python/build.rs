@@ -350,3 +350,24 @@ fn what_was_edited_in_place_does_not_come_back_out_of_uvs_cache() {
         assert_eq!(fs::read_to_string(greeting("B")).unwrap(), text);
     }
 }
+
+#[test]
+fn uvs_cache_outlives_an_environment_that_is_gone_and_not_one_that_cannot_be_looked_through() {
+    for in_the_way in [false, true] {
+        let sandbox = Sandbox::new(With::Uv);
+        sandbox.offline_code("wheels", "");
+        let house = sandbox.release("wheels").join("wheelhouse");
+        for (id, version) in [("A", "1.0"), ("B", "2.0")] {
+            let list = format!("--no-index\n--find-links {}\nhello=={version}\n", house.display());
+            sandbox.code(id, &[("requirements.txt", &list)]);
+        }
+        sandbox.build("A", &PythonTable::default(), &[]);
+        fs::remove_dir_all(sandbox.environment("A")).unwrap();
+        if in_the_way {
+            fs::write(sandbox.environment("A"), "").unwrap();
+        }
+        let (built, printed) = sandbox.try_build("B", &PythonTable::default(), &["A"]);
+        assert_eq!(built.unwrap().made, Made::Built);
+        assert_eq!(printed.contains("uv's cache is emptied"), in_the_way, "{printed}");
+    }
+}
