@@ -104,18 +104,8 @@ impl LockedTree<'_> {
         open_like_its_content(&dir)?;
         dir.sync()?;
         releases.sync()?;
-        Ok(Build {
-            dir,
-            state,
-            manifest: manifest.clone(),
-            log,
-            begun: Some(begun),
-            fresh: true,
-            pending: Vec::new(),
-            papers: Vec::new(),
-            started,
-            _lease: lease,
-        })
+        let build = Build::of(dir, state, log, manifest.clone(), lease);
+        Ok(Build { begun: Some(begun), fresh: true, started, ..build })
     }
 
     /// Takes up a release that was not finished. Its record says what was done; its lease is taken.
@@ -138,18 +128,7 @@ impl LockedTree<'_> {
         let begin = self.create_begin(id, cause);
         let begun = Some(self.begin(&begin)?);
         let manifest = Manifest { failure: None, ..manifest };
-        Ok(Build {
-            dir,
-            state,
-            manifest,
-            log,
-            begun,
-            fresh: false,
-            pending: Vec::new(),
-            papers: Vec::new(),
-            started: Instant::now(),
-            _lease: lease,
-        })
+        Ok(Build { begun, ..Build::of(dir, state, log, manifest, lease) })
     }
 
     /// Takes up a release that was built before, to run steps on it. Others may use it meanwhile; nobody cleans it.
@@ -161,18 +140,7 @@ impl LockedTree<'_> {
         // One that was there before us has no records of its own until now.
         let state = dir.ensure_dir(STATE, 0o700)?;
         let log = open_log(&state)?;
-        Ok(Build {
-            dir,
-            state,
-            manifest,
-            log,
-            begun: None,
-            fresh: false,
-            pending: Vec::new(),
-            papers: Vec::new(),
-            started: Instant::now(),
-            _lease: lease,
-        })
+        Ok(Build::of(dir, state, log, manifest, lease))
     }
 
     /// Writes the outcome of a build into the history.
@@ -184,6 +152,13 @@ impl LockedTree<'_> {
 }
 
 impl Build {
+    /// One that is in no history yet, of a release that holds something already.
+    fn of(dir: Dir, state: Dir, log: File, manifest: Manifest, lease: Lease) -> Self {
+        let (pending, papers) = (Vec::new(), Vec::new());
+        let (begun, fresh, started) = (None, false, Instant::now());
+        Self { dir, state, manifest, log, begun, fresh, pending, papers, started, _lease: lease }
+    }
+
     /// The release's directory.
     pub fn dir(&self) -> &Dir {
         &self.dir

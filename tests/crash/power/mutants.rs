@@ -70,7 +70,7 @@ fn leave_out_each(program: &Path, case: &Case) -> Vec<(String, Option<String>)> 
 const NOT_MISSED: [(&str, &str, &str); 8] = [
     ("src/python/record.rs", "release.sync_file_system()", "a real file system shows it"),
     ("src/python/record.rs", "write_file(name", "without it an environment is made anew"),
-    ("src/tree/build.rs", "put_file(name, &content", "the same"),
+    ("src/tree/build.rs", "put_file(name, &content", "without it an environment is made anew"),
     ("src/tree/inventory.rs", "put_file(INVENTORY", "without it a resumed build begins anew"),
     ("src/tree/build.rs", "open_own(BUILD_LOG", "what a build printed is not promised"),
     ("src/tree/discard.rs", "Ok(dir.sync()?)", "it is for an overlay, and the model has no layers"),
