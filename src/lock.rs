@@ -5,8 +5,9 @@
 //! * The **tree lock** is short and exclusive. Whoever changes `current`, the journal or the set of releases holds it; no
 //!   build does while it works. It is a file that is never deleted or replaced. After flock the descriptor is compared
 //!   with the name once more: two holders of two files of the same name would be none.
-//! * A **lease** is long and belongs to one release: exclusive for its build, shared for what runs in it. It is a flock
-//!   on the release's own directory, so it follows the release wherever it is renamed.
+//! * A **lease** is long and belongs to one release: exclusive for its build, shared for what runs in it, and for whoever
+//!   built it once it is ready. It is a flock on the release's own directory, so it follows the release wherever it is
+//!   renamed.
 //!
 //! Order: lease before tree lock. While holding the tree lock a lease may only be tried, never waited for.
 //!
@@ -189,6 +190,12 @@ impl Lease {
         let fd = again.as_fd().try_clone_to_owned().map_err(|e| PathError::new("open", release.path(), e))?;
         let file = File::from(fd);
         Ok(try_flock(&file, release.path(), exclusive)?.then_some(Self { file }))
+    }
+
+    /// Shares what was held alone. Only for who holds the tree lock: for a moment the kernel has nobody hold it, and nobody
+    /// else tries for it alone meanwhile. Whether it is held still.
+    pub fn share(&self) -> Result<bool, PathError> {
+        try_flock(&self.file, Path::new("the release"), false)
     }
 
     /// Lets the program that this process becomes, and its children, inherit the lease.

@@ -30,7 +30,7 @@ pub struct Reservation {
     pub cause: Option<String>,
 }
 
-/// A release being built. While this lives, nobody cleans, resumes or activates it.
+/// A release being built. While this lives, nobody cleans or resumes it.
 #[derive(Debug)]
 pub struct Build {
     dir: Dir,
@@ -47,7 +47,7 @@ pub struct Build {
     /// Records of what is not durable yet, by name.
     papers: Vec<(&'static str, Vec<u8>)>,
     started: Instant,
-    _lease: Lease,
+    lease: Lease,
 }
 
 impl LockedTree<'_> {
@@ -143,9 +143,12 @@ impl LockedTree<'_> {
         Ok(Build::of(dir, state, log, manifest, lease))
     }
 
-    /// Writes the outcome of a build into the history.
+    /// Writes the outcome of a build into the history. What is ready may be used by others from now on.
     pub fn build_ended(&mut self, build: &Build) {
         let Some(begun) = build.begun else { return };
+        if build.manifest.ready_at.is_some() && !matches!(build.lease.share(), Ok(true)) {
+            self.notice(format!("the lease of release {} was lost: another program locks its directory", build.id()));
+        }
         let outcome = if build.manifest.ready_at.is_some() { Outcome::Done } else { Outcome::Failed };
         self.done(begun, outcome, build.started, build.manifest.failure.clone());
     }
@@ -156,7 +159,7 @@ impl Build {
     fn of(dir: Dir, state: Dir, log: File, manifest: Manifest, lease: Lease) -> Self {
         let (pending, papers) = (Vec::new(), Vec::new());
         let (begun, fresh, started) = (None, false, Instant::now());
-        Self { dir, state, manifest, log, begun, fresh, pending, papers, started, _lease: lease }
+        Self { dir, state, manifest, log, begun, fresh, pending, papers, started, lease }
     }
 
     /// The release's directory.

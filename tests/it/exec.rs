@@ -1,6 +1,6 @@
 //! `exec`, `manage`, `task`: the release stays for as long as anything of it runs, and the answer is the command's own.
 
-use crate::code::read;
+use crate::code::{read, step};
 use crate::lab::{assert_kept, eventually, gone};
 use crate::sandbox::{PROGRAM, Sandbox};
 use std::fs;
@@ -45,6 +45,17 @@ fn p11_a_release_stays_while_a_double_forked_child_of_a_command_in_it_lives() {
     tree.done(&["activate", "C"]);
     fs::write(&fifo, "").unwrap();
     eventually("its end", || gone(&tree.json(&["clean", "--keep", "0"])).contains(&"A".to_owned()));
+}
+
+#[test]
+fn p11_what_is_deployed_is_used_by_others_meanwhile_and_cleaned_by_nobody() {
+    let tree = Sandbox::with_live(&["A"]);
+    let exec = format!("{PROGRAM} exec --release \"$RELEASECTL_RELEASE\" -- cat version\n");
+    let clean = format!("env -u RELEASECTL_OPERATION {PROGRAM} clean --keep 0\ntest -e version\n");
+    let steps = ["prepare", "finish"].map(|phase| step(phase, phase, &format!("{clean}{exec}")));
+    let source = tree.code("code", &steps.concat(), &[("version", "B")]);
+    tree.done(&["deploy", &source]);
+    assert_eq!(read(tree.at("current/version")), "B");
 }
 
 #[test]
