@@ -107,7 +107,7 @@ impl SupervisorError {
     /// What the operator may do about it.
     pub fn hint(&self) -> Option<&'static str> {
         Some(match self {
-            Self::Conf(ConfError::ReadOnly { .. }) => "run it as whoever may change that file, usually root",
+            Self::Conf(error) => error.hint(),
             Self::Rpc(RpcError::Unreachable { .. }) => {
                 "see whether supervisord runs and whether you may use its socket (`systemctl status supervisor`)"
             }
@@ -117,10 +117,11 @@ impl SupervisorError {
             Self::Rpc(RpcError::Unauthorized { .. }) => "compare [supervisorctl] with the server's own section",
             Self::Rpc(_) | Self::NotReady { .. } => "try again when supervisord runs; its own log says more",
             Self::Invalid(ValidateError::NotIncluded { .. }) => "run `releasectl supervisor wire`",
-            Self::Invalid(ValidateError::NoParser(_)) => "is supervisor installed, and is its supervisord on PATH?",
-            Self::Invalid(_) | Self::Conf(_) => {
-                "correct the release's services/supervisor or the templates it comes from"
+            Self::Invalid(ValidateError::Unknown { .. }) => {
+                "run it as root: only supervisord's own user sees the environment that it takes %(ENV_…)s from"
             }
+            Self::Invalid(ValidateError::NoParser(_)) => "is supervisor installed, and is its supervisord on PATH?",
+            Self::Invalid(_) => conf::OF_RELEASE,
             Self::Unexpected(_) => "see `releasectl supervisor status` and what the release has in services/supervisor",
             Self::NotUp { .. } => "the program's own log says more",
             Self::NotDown { .. } => {

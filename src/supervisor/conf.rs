@@ -58,7 +58,27 @@ pub enum ConfError {
     },
 }
 
+/// What to do about files of a release that supervisord would not take.
+pub(crate) const OF_RELEASE: &str = "correct the release's services/supervisor or the templates it comes from";
+
 impl ConfError {
+    /// What the operator may do about it. Files of a release are named without a directory.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::ReadOnly { .. } => "run it as whoever may change that file, usually root",
+            Self::Missing { .. } => {
+                "is supervisor installed? [supervisor] config of the host's file says where its configuration is"
+            }
+            Self::Path(error) if error.cause.kind() == io::ErrorKind::PermissionDenied => {
+                "run it as whoever may read that file, usually root"
+            }
+            Self::Broken { file, .. } | Self::Unusable { file, .. } if file.starts_with('/') => {
+                "correct that file; what it takes from the environment must be set here too"
+            }
+            _ => OF_RELEASE,
+        }
+    }
+
     pub(crate) fn unusable(file: &str, message: impl Into<String>) -> Self {
         Self::Unusable { file: file.to_owned(), message: message.into() }
     }

@@ -39,6 +39,12 @@ pub enum ValidateError {
         /// Its own words.
         text: String,
     },
+    /// Whether supervisord would start from these files depends on its environment, which is hidden from this user.
+    #[error("whether supervisord would accept the release's files cannot be told without its environment: {text}")]
+    Unknown {
+        /// Its parser's words.
+        text: String,
+    },
     /// supervisord would not read them at all.
     #[error("{} does not include the release's files", config.display())]
     NotIncluded {
@@ -165,6 +171,11 @@ impl Parser {
         let report: Report = answer
             .and_then(|line| serde_json::from_str(&line).ok())
             .ok_or_else(|| ValidateError::NoParser(format!("it said {:?}", String::from_utf8_lossy(&said))))?;
+        if let (Some(text), None) = (&report.refused, &self.environment)
+            && text.contains("('ENV_")
+        {
+            return Err(ValidateError::Unknown { text: text.clone() });
+        }
         judge(&report, config, candidate, declared)?;
         executables(&report, candidate, declared)
     }

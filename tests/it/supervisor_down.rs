@@ -187,16 +187,27 @@ fn p16_as_root_for_a_user_only_supervisord_is_asked_as_root() {
         .filter(|entry| std::os::unix::fs::MetadataExt::uid(&entry.metadata().unwrap()) == 0);
     assert_eq!(strangers.map(|entry| entry.path().to_owned()).collect::<Vec<_>>(), Vec::<std::path::PathBuf>::new());
     // Whoever may not use the socket is told so, and can go back without it.
-    let by_nobody = |words: &str| -> crate::sandbox::Answer {
+    let told = |code: i32, words: &str, what: &str| {
         let mut command = world.tree.clean("setpriv");
         command.args(["--reuid=nobody", "--regid=nogroup", "--clear-groups", crate::sandbox::PROGRAM]);
-        command.arg("--config").arg(world.tree.beside("app.toml")).args(words.split(' ')).output().unwrap().into()
+        command.arg("--config").arg(world.tree.beside("app.toml")).args(words.split(' '));
+        let answer: crate::sandbox::Answer = command.output().unwrap().into();
+        assert_eq!(answer.code, code, "{words}: {}", answer.stderr);
+        assert!(answer.stderr.contains(what), "{words}: {}", answer.stderr);
     };
-    let answer = by_nobody("rollback");
-    assert_eq!(answer.code, 5, "{}", answer.stderr);
-    assert!(answer.stderr.contains("cannot reach supervisord"), "{}", answer.stderr);
-    let answer = by_nobody("rollback --no-restart");
-    assert_eq!(answer.code, 0, "{}", answer.stderr);
+    told(5, "rollback", "cannot reach supervisord");
+    told(0, "rollback --no-restart", "");
     world.done("restart");
     world.is_well("A", &["web"]);
+    // Whoever may is told what else is hidden from them: the file with its passwords, and its environment.
+    assert!(
+        std::process::Command::new("chown").arg("nobody").arg(world.tree.beside("s.sock")).status().unwrap().success()
+    );
+    world.build("C", &sleeper("web", "user=nobody\nenvironment=A=\"%(ENV_NOT_THERE)s\""), &[]);
+    assert!(world.ends(3, "activate C").stderr.contains("hint: correct the release's services/supervisor"));
+    told(3, "activate C", "hint: run it as root: only supervisord's own user sees the environment");
+    fs::set_permissions(world.config(), fs::Permissions::from_mode(0o600)).unwrap();
+    told(3, "activate B", "hint: run it as whoever may read that file, usually root");
+    fs::remove_file(world.config()).unwrap();
+    assert!(world.ends(3, "activate B").stderr.contains("hint: is supervisor installed?"));
 }

@@ -137,8 +137,10 @@ fn a_missing_a_read_only_and_an_ambiguous_file_are_said_to_be_so() {
     let root = dir.path().join("production");
     let wire = || wire::wire(&config, &root, "production").unwrap_err();
     assert!(matches!(wire(), ConfError::Missing { path } if path == config));
+    assert!(wire().hint().contains("is supervisor installed?"));
     fs::write(&config, "[include]\nfiles=a\n[supervisord]\n[include]\nfiles=b\n").unwrap();
     let error = wire().to_string();
+    assert!(wire().hint().contains("correct that file"));
     assert!(error.contains("two [include]") && error.contains(config.to_str().unwrap()), "{error}");
     fs::write(&config, b"[supervisord]\n; \xff\n").unwrap();
     assert!(wire().to_string().contains("UTF-8"));
