@@ -3,7 +3,7 @@
 
 use super::{Result, Tree, TreeError};
 use crate::directory::{Dir, PathError};
-use crate::layout::{CACHE, JOURNAL, LOCK, MIRROR, TRASH};
+use crate::layout::{CACHE, JOURNAL, LOCK, MANIFEST, MIRROR, STATE, TRASH};
 use nix::errno::Errno;
 use nix::sys::statfs::{FsType, NFS_SUPER_MAGIC, fstatfs};
 
@@ -28,7 +28,17 @@ impl Tree {
     pub fn refuse_unwritable(&self) -> Result<()> {
         [&self.root, &self.releases, &self.state].into_iter().try_for_each(|dir| dir.ensure_writable("."))?;
         [LOCK, JOURNAL].into_iter().try_for_each(|name| self.state.ensure_writable(name))?;
-        [MIRROR, CACHE, TRASH].into_iter().try_for_each(|name| self.refuse_unwritable_in(name))
+        [MIRROR, CACHE, TRASH].into_iter().try_for_each(|name| self.refuse_unwritable_in(name))?;
+        // Of an ext4 that an error has made read-only, only a file that is opened tells.
+        let live =
+            self.live().ok().and_then(|live| self.releases.open_dir(live.id()?.as_str()).ok()?.open_dir(STATE).ok());
+        let opened = [Some((&self.state, LOCK)), live.as_ref().map(|state| (state, MANIFEST))];
+        for (dir, name) in opened.into_iter().flatten() {
+            if dir.stat(name)?.is_some() {
+                dir.open_or_create(name, 0o600)?;
+            }
+        }
+        Ok(())
     }
 
     /// The same for the directory `name` of ours, if it is there, and what lies in it.

@@ -2,13 +2,14 @@
 //! is live is what it was or what was wanted; going back and cleaning work; and once there is room everything does.
 
 use crate::checker::Checker;
-use crate::disk::{Kind, alone, fill_blocks, fill_inodes, may_mount, mount_image, tmpfs};
+use crate::disk::{Kind, alone, command, fill_blocks, fill_inodes, may_mount, mount_image, tmpfs};
 use crate::lab::as_root_or_left_out;
 use crate::sandbox::{Answer, Sandbox};
 use crate::states::{Start, State};
 use crate::trace::{each_outside, full};
 use std::fs;
 use std::io::Write;
+use std::path::Path;
 
 /// Runs a command that may find no room: it is done, or refused with one error. What is live is what it was, or what
 /// an activation that was done wanted.
@@ -210,4 +211,31 @@ fn p15_a_file_that_may_not_grow_by_another_byte_of_a_journal_line() {
     let outcomes = outcomes.into_inner().unwrap();
     told("RLIMIT_FSIZE", limits.len(), if full() { 300 } else { 80 }, &complaints);
     assert!([0, 1].iter().all(|code| outcomes.contains_key(code)), "both ends were seen: {outcomes:?}");
+}
+
+#[test]
+fn p15_an_ext4_that_an_error_made_read_only_is_seen_by_doctor_and_told_by_every_change() {
+    if !as_root_or_left_out("an ext4 with an error") {
+        return;
+    }
+    let tree = Sandbox::new();
+    alone(|| {
+        mount_image(&tree, Kind::Ext4, None);
+        command(&tree, "mount", &["-o", "remount,errors=remount-ro", tree.root().to_str().unwrap()]);
+        ["A", "B"].iter().for_each(|id| tree.create(id));
+        ["A", "B"].iter().for_each(|id| drop(tree.done(&["activate", id])));
+        assert!(tree.run(&["doctor"]).stdout.contains("ok   file system"));
+        let mounts = fs::read_to_string("/proc/thread-self/mounts").unwrap();
+        let root = tree.root().display().to_string();
+        let device = mounts.lines().find(|line| line.split(' ').nth(1) == Some(&root)).unwrap();
+        let device = Path::new(device.split(' ').next().unwrap()).file_name().unwrap();
+        fs::write(Path::new("/sys/fs/ext4").join(device).join("trigger_fs_error"), "1").unwrap();
+        let doctor = tree.ends(6, &["doctor"]).stdout;
+        assert!(doctor.contains("BAD  file system") && doctor.contains("the file system is read-only"), "{doctor}");
+        for words in [&["rollback"][..], &["clean"], &["create", tree.source("C").to_str().unwrap()]] {
+            let said = tree.ends(1, words).stderr;
+            assert!(said.contains("hint: the file system is read-only"), "{words:?}: {said}");
+        }
+        assert_eq!(tree.live().as_deref(), Some("B"));
+    });
 }
