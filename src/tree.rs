@@ -320,7 +320,7 @@ impl Tree {
     }
 
     /// Whether a deploy is under way: our own, or one that the kernel shows, which takes its time to answer.
-    fn is_deploying(&self) -> bool {
+    pub fn is_deploying(&self) -> bool {
         self.turn.is_some() || self.state.identity().is_ok_and(|state| !crate::lock::holders(state.inode).is_empty())
     }
 

@@ -1,15 +1,16 @@
 //! `doctor`: checks everything, and says what to do.
 
 use super::activation::alive;
-use super::programs::{configured, connect, ours, wired};
+use super::programs::{configured, connect, debt, ours, wired};
 use super::{Context, Outcome};
 use crate::directory::kind;
 use crate::error::Result;
 use crate::identity::as_root;
 use crate::journal;
 use crate::layout::{BALLAST, LOCK, STATE, TRASH};
-use crate::release::State;
+use crate::release;
 use crate::sharing;
+use crate::supervisor::rpc::methods::{Process, State};
 use crate::tree::{Found, Live, Tree, TreeError};
 use crate::usage;
 use nix::sys::stat::SFlag;
@@ -73,7 +74,7 @@ pub fn run(context: &Context) -> Result<Outcome> {
     ];
     checks.extend(shared(context, &tree));
     if let Some(config) = configured(context) {
-        checks.extend([supervisor(config), wiring(context, &tree, config), programs(context, &tree)]);
+        checks.extend([supervisor(config), wiring(context, &tree, config), programs(context, &tree, config)]);
     }
     Ok(Outcome::Doctor(Diagnosis { checks }))
 }
@@ -92,7 +93,7 @@ fn current(context: &Context, tree: &Tree) -> Check {
     match live {
         Live::Nothing => Check::good(name, "nothing is live"),
         Live::Release(id) => match tree.release(&id) {
-            Ok(manifest) if manifest.state(false) == State::Ready => match alive(context, tree, &id) {
+            Ok(manifest) if manifest.state(false) == release::State::Ready => match alive(context, tree, &id) {
                 Ok(()) => Check::good(name, format!("{id} is live")),
                 Err(error) => Check { name, ok: false, message: error.message, hint: error.hint },
             },
@@ -321,7 +322,7 @@ fn wiring(context: &Context, tree: &Tree, config: &Path) -> Check {
     }
 }
 
-fn programs(context: &Context, tree: &Tree) -> Check {
+fn programs(context: &Context, tree: &Tree, config: &Path) -> Check {
     let name = "programs";
     let Ok(standing) = tree.standing() else { return Check::good(name, "not known while current is no link") };
     let declared = ours(context, tree, &standing);
@@ -331,9 +332,18 @@ fn programs(context: &Context, tree: &Tree) -> Check {
         let message = format!("they run as whoever runs supervisord, often root: {}", exposed.join(", "));
         return Check::bad(name, message, hint);
     }
-    if standing.owed.since.is_some() && !declared.programs.is_empty() {
-        let message = "not all of them are known to run from the live release";
-        return Check::bad(name, message, "`releasectl restart` brings them over");
+    if declared.programs.is_empty() {
+        return Check::good(name, "none is declared");
+    }
+    if let Some((message, hint)) = debt(tree, &standing) {
+        return Check::bad(name, message, hint);
+    }
+    // That it does not answer is another check's.
+    let processes = connect(config).and_then(|supervisor| as_root(|| supervisor.owned(&declared))).unwrap_or_default();
+    let failed: Vec<String> = processes.iter().filter(|p| p.state == State::Fatal).map(Process::label).collect();
+    if !failed.is_empty() {
+        let hint = "`releasectl supervisorctl tail NAME` shows what it said last, `releasectl start` tries it again";
+        return Check::bad(name, format!("supervisord has given up on {}", failed.join(", ")), hint);
     }
     Check::good(name, format!("{} are declared, each with its user", declared.programs.len()))
 }

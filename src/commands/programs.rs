@@ -8,6 +8,7 @@ use super::inside::workplace;
 use super::{Context, Outcome};
 use crate::error::{Error, Result};
 use crate::identity::{as_root, as_user};
+use crate::lock::tree_lock_holder;
 use crate::operation;
 use crate::recipe::{Settings, Wiring};
 use crate::release::ReleaseId;
@@ -82,6 +83,22 @@ pub(super) fn ours(context: &Context, tree: &Tree, standing: &Standing) -> Decla
         }
     }
     all
+}
+
+/// What the programs are owed, and what to do about it; nothing while somebody is at it.
+pub(super) fn debt(tree: &Tree, standing: &Standing) -> Option<(String, &'static str)> {
+    let live = standing.live.as_ref().filter(|_| tree_lock_holder(tree.state()).is_none())?;
+    if standing.owed.since.is_some() || standing.was_moved() {
+        let message = format!("not all programs are known to run from {live}");
+        return Some((message, "`releasectl restart` brings them over"));
+    }
+    if standing.owed.up.is_empty() || tree.is_deploying() {
+        return None;
+    }
+    let names: Vec<&str> = standing.owed.up.iter().map(String::as_str).collect();
+    let message =
+        format!("stopped for a deploy that did not come to its end, and not started again: {}", names.join(", "));
+    Some((message, "`deploy --resume` and the next activation start them, `releasectl start` does it now"))
 }
 
 /// Adds what `more` declares to `all`.

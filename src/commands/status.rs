@@ -1,6 +1,6 @@
 //! `status`: what is live, what is under way, what room there is.
 
-use super::programs::{configured, connect, ours};
+use super::programs::{configured, connect, debt, ours};
 use super::{Context, Outcome};
 use crate::error::Result;
 use crate::identity::as_root;
@@ -114,10 +114,8 @@ fn programs(context: &Context, tree: &Tree, standing: &Standing) -> Vec<Program>
     if owned.groups.is_empty() {
         return Vec::new();
     }
-    let at_work = lock::tree_lock_holder(tree.state()).is_some();
-    if let (Some(_), Some(live), false) = (standing.owed.since, &standing.live, at_work) {
-        let hint = "`releasectl restart` brings them over";
-        context.stages.warn(&format!("not all programs are known to run from {live}: {hint}"));
+    if let Some((message, hint)) = debt(tree, standing) {
+        context.stages.warn(&format!("{message}: {hint}"));
     }
     match connect(config).and_then(|supervisor| as_root(|| supervisor.owned(&owned))) {
         Ok(processes) => processes.into_iter().map(Program::from).collect(),

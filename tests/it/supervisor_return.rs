@@ -248,3 +248,46 @@ fn after_a_kill_on_the_way_back_the_next_command_brings_the_programs_back() {
     assert!(["activate B returned", "activate B unconfirmed"].contains(&history[1].as_str()), "{history:?}");
     world.ends(3, "rollback");
 }
+
+#[test]
+fn programs_that_are_not_as_they_should_be_are_told_with_what_mends_them() {
+    let world = World::new();
+    let user = format!("user={}", nix::unistd::User::from_uid(nix::unistd::getuid()).unwrap().unwrap().name);
+    let conf = script("web", "web.sh", &user) + &sleeper("worker", &user);
+    let well = world.tree.beside("well");
+    let run = format!("test -e {} && exec sleep 1000\n", well.display());
+    fs::write(&well, "").unwrap();
+    world.build("A", &conf, &[("web.sh", &run)]);
+    let step = "[[step]]\nname = 'work'\nrun = 'touch begun; exec sleep 1000'\nstop = ['worker']\n";
+    world.build("B", &conf, &[("web.sh", &run), ("releasectl.toml", step)]);
+    world.done("activate A");
+    let told = |what: &str| {
+        let told = world.ends(6, "doctor").stdout;
+        assert!(told.contains(what), "{what}: {told}");
+    };
+    // Stopped by a deploy: as it should be while it runs, and not once it was killed.
+    let mut deploy = world.command("deploy --release B").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    until("its step", || world.tree.release("B").join("begun").exists());
+    world.done("doctor");
+    deploy.kill().unwrap();
+    deploy.wait().unwrap();
+    told("did not come to its end, and not started again: worker:worker");
+    assert!(world.run("status").stderr.contains("not started again: worker:worker"));
+    world.done("start");
+    world.done("doctor");
+    // Moved by hand.
+    fs::remove_file(world.tree.at("current")).unwrap();
+    std::os::unix::fs::symlink("releases/B", world.tree.at("current")).unwrap();
+    told("not all programs are known to run from B");
+    world.done("restart");
+    world.is_well("B", &["web", "worker"]);
+    world.done("doctor");
+    // Given up.
+    fs::remove_file(&well).unwrap();
+    signal(world.pid("web"), "KILL");
+    until("supervisord gives up", || world.states()["web"] == "FATAL");
+    told("supervisord has given up on web");
+    fs::write(&well, "").unwrap();
+    world.done("start");
+    world.done("doctor");
+}
