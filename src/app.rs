@@ -1,6 +1,6 @@
 //! Words become values, a verb is called, and what it did or could not do is printed, once.
 
-use crate::cli::{Cli, Color, Command, Global, Kind, Resumed, SourceArgs, SupervisorVerb};
+use crate::cli::{Cli, Color, Command, Global, Kind, Resumed, SourceArgs, SupervisorVerb, fault};
 use crate::clock::{Clock, Timestamp};
 use crate::commands::activation::Unconfirmed;
 use crate::commands::assemble::Manner;
@@ -54,9 +54,7 @@ fn misspelt(error: &clap::Error, arguments: &[OsString]) -> Exit {
         return written(print(&error.render().to_string()), Exit::Done, false);
     }
     if arguments.iter().any(|argument| argument == "--json") {
-        let rendered = error.render().to_string();
-        let message = rendered.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-        let error = Error::new(error::Kind::Usage, message).hint("`releasectl --help`");
+        let error = Error::new(error::Kind::Usage, fault::in_a_line(error)).hint("`releasectl --help`");
         return written(print(&report::document(None, None, None, None, Some(&error))), Exit::Usage, false);
     }
     let _ = write!(io::stderr(), "{}", error.render());

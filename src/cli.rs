@@ -1,5 +1,6 @@
 //! The whole command line.
 
+pub mod fault;
 mod verb;
 
 use crate::clock::parse_duration;

@@ -11,7 +11,7 @@
 
 mod words;
 
-use crate::cli::{Cli, Command, Global};
+use crate::cli::{Cli, Command, Global, fault};
 use crate::error::Error;
 use clap::builder::Resettable;
 use clap::{CommandFactory, FromArgMatches};
@@ -38,7 +38,7 @@ pub struct Admitted {
 pub struct Refusal {
     /// Always a refusal, in one line.
     pub error: Error,
-    /// Whether the client wants a document.
+    /// Whether the client, or the forced command, wants a document.
     pub json: bool,
 }
 
@@ -46,7 +46,8 @@ pub struct Refusal {
 /// SSH_CONNECTION: where the client is names a key that has no name. Other variables, which a client may be able to
 /// send, count for nothing.
 pub fn admit(forced: &[OsString], asked: Option<&OsStr>, connection: Option<&str>) -> Result<Admitted, Refusal> {
-    let json = asked.is_some_and(|asked| asked.to_string_lossy().split_whitespace().any(|word| word == "--json"));
+    let asked_so = asked.is_some_and(|asked| asked.to_string_lossy().split_whitespace().any(|word| word == "--json"));
+    let json = asked_so || forced.iter().any(|word| word == "--json");
     judge(forced, asked, connection).map_err(|why| Refusal { error: Error::refused(in_one_line(&why)), json })
 }
 
@@ -88,8 +89,7 @@ fn parse(words: &[OsString]) -> Result<Cli, String> {
         if error.exit_code() == 0 {
             return "it gives no help; ask on the host".to_owned();
         }
-        let said = error.render().to_string();
-        said.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
+        fault::in_a_line(&error)
     })
 }
 

@@ -304,6 +304,13 @@ fn only_the_forced_command_says_which_tree_and_which_verbs() {
     assert_eq!((document.code, document.stderr.as_str()), (3, ""));
     let document: serde_json::Value = serde_json::from_str(&document.stdout).unwrap();
     assert_eq!(document["error"]["kind"], "refused");
+    let missing = ask("pin", "pin A --json");
+    let missing: serde_json::Value = serde_json::from_str(&missing.stdout).unwrap();
+    assert!(missing["error"]["message"].as_str().unwrap().contains("--days <N>|--until <TIME>"), "{missing}");
+    // Whoever set the key up may want documents, whatever is asked for.
+    let mut command = gate(&tree, "list", "remove A".as_ref());
+    let refusal = Answer::from(command.arg("--json").output().unwrap());
+    assert_eq!((refusal.code, refusal.stderr.as_str(), refusal.stdout.lines().count()), (3, "", 1));
     // What a client may be able to send as variables counts for nothing.
     let other = Sandbox::with_live(&["Z"]);
     let mut command = gate(&tree, "list", "list --json".as_ref());

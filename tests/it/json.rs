@@ -129,6 +129,7 @@ fn p18_the_documents_of_failures() {
     let tree = lived_in();
     snapshot!("usage", tree, ["create", "--id", "../x"]);
     snapshot!("usage_unknown", tree, ["activte"]);
+    snapshot!("usage_missing", tree, ["pin", "A"]);
     snapshot!("refused_id", tree, ["create", tree.source("A").to_str().unwrap(), "--id", "A"]);
     snapshot!("refused_source", tree, ["create", "nothing-there"]);
     snapshot!("refused_expected", tree, ["activate", "A", "--expect-current", "none"]);
