@@ -158,7 +158,9 @@ fn locate(wanted: &Wanted) -> Result<(Option<String>, Option<PathBuf>), ConfigEr
         }
         (None, None) if wanted.root.is_some() => Ok((None, None)),
         (None, None) => {
-            let mut names: Vec<String> = configured().iter().filter_map(|file| stem(file)).collect();
+            let mut names: Vec<String> = configured()?.iter().filter_map(|file| stem(file)).collect();
+            // Hidden files are an editor's or another program's own.
+            names.retain(|name| !name.starts_with('.'));
             names.sort_unstable();
             match <[String; 1]>::try_from(names) {
                 Ok([name]) => {
@@ -171,9 +173,14 @@ fn locate(wanted: &Wanted) -> Result<(Option<String>, Option<PathBuf>), ConfigEr
     }
 }
 
-fn configured() -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(DIRECTORY).into_iter().flatten().flatten().map(|entry| entry.path());
-    entries.filter(|path| path.extension() == Some(OsStr::new("toml"))).collect()
+fn configured() -> Result<Vec<PathBuf>, ConfigError> {
+    let entries = match std::fs::read_dir(DIRECTORY) {
+        Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => {
+            return Err(PathError::new("read", Path::new(DIRECTORY), cause).into());
+        }
+        entries => entries.into_iter().flatten().flatten().map(|entry| entry.path()),
+    };
+    Ok(entries.filter(|path| path.extension() == Some(OsStr::new("toml"))).collect())
 }
 
 /// Reads a file that only root or the one who runs us can have written: it, and the directory it is in.

@@ -15,6 +15,7 @@ use std::time::Duration;
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// The tree's root (host).
+    #[serde(deserialize_with = "absolute")]
     pub root: Option<PathBuf>,
     /// What a root run becomes (host).
     pub user: Option<String>,
@@ -143,7 +144,7 @@ pub struct Step {
 
 /// `retry = { for = "5m", every = "5s" }`
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table such as { for = \"5m\", every = \"5s\" }")]
 pub struct Retry {
     /// For how long in all.
     pub r#for: Span,
@@ -153,7 +154,7 @@ pub struct Retry {
 
 /// `[task.NAME]`
 #[derive(Clone, Debug, Deserialize, PartialEq)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table such as { run = \"…\" }")]
 pub struct Task {
     /// The shell command.
     pub run: String,
@@ -164,10 +165,12 @@ pub struct Task {
 #[serde(deny_unknown_fields, default)]
 pub struct SupervisorTable {
     /// supervisord's configuration file (host).
+    #[serde(deserialize_with = "absolute")]
     pub config: Option<PathBuf>,
     /// How it comes to read the release's files (host).
     pub wiring: Wiring,
     /// The directory of templates, relative to the release.
+    #[serde(deserialize_with = "inside")]
     pub templates: Option<PathBuf>,
     /// What is rendered from them.
     pub program: Vec<ProgramTable>,
@@ -201,17 +204,21 @@ pub enum Restart {
 
 /// `[[supervisor.program]]`
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 pub struct ProgramTable {
     /// The template's file name.
     pub template: PathBuf,
     /// Only on hosts with one of these roles; on all if empty.
+    #[serde(default)]
     pub roles: Vec<String>,
     /// How many times it is rendered; once if not given.
+    #[serde(default)]
     pub count: Option<u32>,
     /// What the template is given.
+    #[serde(default)]
     pub params: BTreeMap<String, toml::Value>,
     /// What it is given instead on one host, by host name.
+    #[serde(default)]
     pub hosts: BTreeMap<String, BTreeMap<String, toml::Value>>,
 }
 
@@ -322,6 +329,15 @@ fn inside<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<PathBuf>, 
 
 fn all_inside<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<PathBuf>, D::Error> {
     Ok(Vec::<Inside>::deserialize(from)?.into_iter().map(|Inside(path)| path).collect())
+}
+
+/// What is the same wherever it is asked for, from cron or over ssh.
+fn absolute<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<PathBuf>, D::Error> {
+    let path = Option::<PathBuf>::deserialize(from)?;
+    if let Some(path) = path.as_ref().filter(|path| !path.is_absolute()) {
+        return Err(serde::de::Error::custom(format!("{path:?} is not an absolute path such as \"/srv/app\"")));
+    }
+    Ok(path)
 }
 
 fn version<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {

@@ -21,6 +21,16 @@ const OF_THE_HOST: [&[&str]; 7] = [
 /// What a deploy does by itself, under names that no step of a recipe may have.
 const OWN_STEPS: [&str; 7] = ["source", "shared", "carry", "python", "supervisor", "activate", "clean"];
 
+/// What Rust calls a type, and what whoever writes these files does.
+const TYPES: [(&str, &str); 6] = [
+    ("expected usize", "expected a number from 0 on"),
+    ("expected u32", "expected a number from 0 on"),
+    ("expected a sequence", "expected a list"),
+    ("expected a map", "expected a table"),
+    ("type: sequence", "type: list"),
+    ("type: map", "type: table"),
+];
+
 /// What is wrong with a file, and in which line.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Fault {
@@ -140,11 +150,11 @@ fn refuse_host_keys(text: &str, document: &DeTable<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Names the nearest known key after "unknown field `x`, expected one of `a`, `b`".
+/// Names the nearest known key after "unknown field `x`, expected one of `a`, `b`"; types have TOML's names, not Rust's.
 fn with_nearest(message: &str) -> String {
     let names: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     let (true, Some((unknown, known))) = (message.starts_with("unknown field"), names.split_first()) else {
-        return message.to_owned();
+        return TYPES.iter().fold(message.to_owned(), |text, (rust, toml)| text.replace(rust, toml));
     };
     nearest(unknown, known.iter().copied())
         .map_or_else(|| message.to_owned(), |key| format!("unknown key `{unknown}`; the nearest known is `{key}`"))

@@ -90,13 +90,15 @@ fn of_several_environments_one_must_be_named_and_the_only_one_need_not() {
         "$1" list; echo "ended $?"
         echo "root = \"$root\"" > /etc/releasectl/one.toml
         "$1" list; echo "ended $?"
+        cp /etc/releasectl/one.toml /etc/releasectl/.ansible_tmp-one.toml
+        "$1" list; echo "ended $?"
         cp /etc/releasectl/one.toml /etc/releasectl/two.toml
         "$1" list; echo "ended $?"
         "$1" list --env two; echo "ended $?""#;
     let output = in_mount_namespace(&tree, script, &[&tree.root(), &tree.beside("")]);
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let ends: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("ended ")).collect();
-    assert_eq!(ends, ["7", "0", "2", "0"], "{said}");
+    assert_eq!(ends, ["7", "0", "0", "2", "0"], "{said}");
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(errors.contains("name one with --env: one, two"), "{errors}");
 }
@@ -110,7 +112,12 @@ fn a_mistake_is_named_with_its_line_and_what_was_probably_meant() {
         ("[source]\nsubmodule = true\n", 3, "`submodules`"),
         ("[helth]\n", 2, "`health`"),
         ("[[step]]\nname = \"a\"\nrunn = \"true\"\n", 4, "`run`"),
-        ("[clean]\nkeep = \"three\"\n", 3, "invalid type"),
+        ("[clean]\nkeep = \"three\"\n", 3, "expected a number"),
+        ("roles = \"web\"\n", 2, "expected a list"),
+        ("[[step]]\nname = \"a\"\nrun = \"true\"\nretry = \"5m\"\n", 5, "expected a table such as { for"),
+        ("[supervisor]\nconfig = \"supervisord.conf\"\n", 3, "not an absolute path"),
+        ("[supervisor]\ntemplates = \"/srv/templates\"\n", 3, "must lie in the release"),
+        ("[[supervisor.program]]\ncount = 2\n", 2, "`template`"),
         ("[clean]\nmin_free = \"lots\"\n", 3, "is not a size"),
         ("[clean]\nkeep_for = \"a while\"\n", 3, "is not a duration"),
         ("[clean\n", 2, ""),
@@ -125,6 +132,9 @@ fn a_mistake_is_named_with_its_line_and_what_was_probably_meant() {
     assert!(ends(&tree, 7, &file, &["list"]).contains("two steps are named"));
     fs::write(&file, [0xff, 0xfe]).unwrap();
     assert!(ends(&tree, 7, &file, &["list"]).contains("not UTF-8"));
+    // Where it leads would depend on where the command was given.
+    fs::write(&file, "root = \"srv/app\"\n").unwrap();
+    assert!(ends(&tree, 7, &file, &["init"]).contains("line 1: \"srv/app\" is not an absolute path"));
     fs::write(&file, "user = \"x\"\n").unwrap();
     assert!(ends(&tree, 7, &file, &["list"]).contains("where the tree is"));
     ends(&tree, 7, &tree.beside("etc/none.toml"), &["list"]);

@@ -12,7 +12,7 @@ const RECIPES: &[(&str, usize, &str)] = &[
         "unknown key `timeot`; the nearest known is `timeout`",
     ),
     ("[task.x]\nrunn = 'true'\n", 2, "unknown key `runn`; the nearest known is `run`"),
-    ("[shared]\nfiles = '.env'\n", 2, "expected a sequence"),
+    ("[shared]\nfiles = '.env'\n", 2, "expected a list"),
     ("[python]\n\nrequirements = [1]\n", 3, "expected path string"),
     ("[[step]]\nname = 'a'\nrun = 'true'\ntimeout = 'soon'\n", 4, "\"soon\" is not a duration such as"),
     ("[clean]\nmin_free = 'much'\n", 2, "\"much\" is not a size such as"),
@@ -60,7 +60,7 @@ fn a_fault_of_the_hosts_file_is_told_before_anything_is_done() {
     for (text, line, said) in [
         ("root = '/srv'\n\nuzer = 'x'\n", 3, "unknown key `uzer`; the nearest known is `user`"),
         ("[source]\nlink = 'symlink'\n", 2, "unknown variant `symlink`"),
-        ("roles = 'web'\n", 1, "expected a sequence"),
+        ("roles = 'web'\n", 1, "expected a list"),
         ("[[step]]\nname = 'a'\n", 1, "step \"a\" has none of run, stop and start"),
     ] {
         let file = tree.host(text);
