@@ -82,7 +82,7 @@ pub(super) fn again(context: &Context, locked: &mut LockedTree<'_>, live: &Relea
             context.tell(locked);
             Ok(Told::Programs(done.into()))
         }
-        Err(setback) => Err(Error { hint: setback.hint, ..Error::new(Kind::Failed, setback.why) }),
+        Err(setback) => Err(Error { hint: setback.hint, ..Error::new(Kind::NotConfirmed, setback.why) }),
     }
 }
 

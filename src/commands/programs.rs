@@ -6,7 +6,7 @@
 use super::hooks;
 use super::inside::workplace;
 use super::{Context, Outcome};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::identity::{as_root, as_user};
 use crate::lock::tree_lock_holder;
 use crate::operation;
@@ -269,7 +269,7 @@ pub(super) fn operate(context: &Context, locked: &mut LockedTree<'_>, act: Act, 
     let owned = ours(context, tree, &standing);
     let settings = context.config.with_recipe(&tree.open_release(live)?)?;
     let mut around = Hooked::new(context, tree, &settings, live, "programs")?;
-    let supervisor = connect(config)?;
+    let supervisor = connect(config).map_err(|cause| judged(cause.is_unreachable(), cause))?;
     let done: Result<Done, Box<Failure>> = as_root(|| match act {
         Act::Restart => supervisor.restart(&owned, names, settings.supervisor.restart, &mut around),
         Act::Start => supervisor.start(&owned, names, &mut around),
@@ -283,7 +283,16 @@ pub(super) fn operate(context: &Context, locked: &mut LockedTree<'_>, act: Act, 
         // An operator has decided about them: nothing is owed to them any more.
         locked.programs_changed(operation::Programs { settled, ..operation::Programs::default() });
     }
-    Ok(Outcome::Programs(done?.into()))
+    done.map(|done| Outcome::Programs(done.into())).map_err(|failure| {
+        let cause = &failure.cause;
+        judged(cause.is_unreachable() || matches!(cause, SupervisorError::NotUp { .. }), failure)
+    })
+}
+
+/// The error of an operator's own call: what did not come up, or nobody could be asked for, is not confirmed.
+fn judged(unconfirmed: bool, error: impl Into<Error>) -> Error {
+    let error = error.into();
+    if unconfirmed { Error { kind: Kind::NotConfirmed, ..error } } else { error }
 }
 
 /// The copies there are of this environment's files: name and content.

@@ -116,5 +116,6 @@ pub(super) fn barred(
 
 /// The error of what was not begun.
 pub(super) fn refused(obstacle: &SupervisorError) -> Error {
-    Error { hint: obstacle.hint().map(str::to_owned), ..Error::refused(format!("{obstacle}; nothing was changed")) }
+    let kind = if obstacle.is_unreachable() { Kind::NotConfirmed } else { Kind::Refused };
+    Error { hint: obstacle.hint().map(str::to_owned), ..Error::new(kind, format!("{obstacle}; nothing was changed")) }
 }

@@ -51,11 +51,32 @@ fn down() {
     let mut world = world();
     world.kill();
     is_not_confirmed(&world, "cannot reach supervisord");
+    for words in ["restart", "restart web", "start", "stop web"] {
+        let error = world.json(5, words)["error"].clone();
+        assert!(error["message"].as_str().unwrap().starts_with("cannot reach supervisord"), "{words}: {error}");
+        assert_eq!(error["kind"], "not_confirmed", "{words}: {error}");
+    }
     world.start();
     until("the programs are up", || world.states().values().all(|state| state == "RUNNING"));
     world.is_well("A", &["web", "worker"]);
     world.done("restart");
     world.is_well("A", &["web", "worker"]);
+}
+
+#[test]
+fn what_is_restarted_or_started_and_does_not_come_up_is_not_confirmed() {
+    let world = World::new();
+    let lame = "test ! -e lame || exit 1\nexec sleep 1000\n";
+    world.build("A", &script("web", "lame.sh", "startretries=0"), &[("lame.sh", lame)]);
+    world.done("activate A");
+    fs::write(world.tree.release("A").join("lame"), "").unwrap();
+    for words in ["restart web", "start web", "restart"] {
+        let answer = world.ends(5, words);
+        assert!(answer.stderr.contains("web did not come up"), "{words}: {}", answer.stderr);
+    }
+    fs::remove_file(world.tree.release("A").join("lame")).unwrap();
+    world.done("start web");
+    world.is_well("A", &["web"]);
 }
 
 #[test]
