@@ -163,8 +163,9 @@ fn deploy(out: &mut String, deployed: &Deployed, paint: Paint) -> std::fmt::Resu
 
 fn clean(out: &mut String, cleaned: &Cleaned) -> std::fmt::Result {
     let would = if cleaned.dry_run { "would be removed" } else { "removed" };
+    let wide = widest(24, cleaned.kept.iter().chain(&cleaned.removed).map(|judged| judged.id.as_str()));
     let line = |out: &mut String, judged: &Judged, what: &str| {
-        writeln!(out, "{:<24} {what:<16} {}", visible(&judged.id, &[]), in_words(&judged.reasons, &judged.pids))
+        writeln!(out, "{:<wide$} {what:<16} {}", visible(&judged.id, &[]), in_words(&judged.reasons, &judged.pids))
     };
     for judged in &cleaned.kept {
         line(out, judged, "kept")?;
@@ -179,6 +180,7 @@ fn clean(out: &mut String, cleaned: &Cleaned) -> std::fmt::Result {
 }
 
 fn list(out: &mut String, listing: &Listing, paint: Paint) -> std::fmt::Result {
+    let wide = widest(24, listing.releases.iter().map(|release| release.id.as_str()));
     for release in &listing.releases {
         let mark = if release.current { "*" } else { " " };
         let state = format!("{:<10}", release.state.to_string());
@@ -188,7 +190,7 @@ fn list(out: &mut String, listing: &Listing, paint: Paint) -> std::fmt::Result {
             _ => state,
         };
         let revision = release.revision.as_deref().and_then(|hash| hash.get(..12)).unwrap_or("-");
-        write!(out, "{mark} {:<24} {state} {:>9} {revision:<12}", release.id, size(release.bytes))?;
+        write!(out, "{mark} {:<wide$} {state} {:>9} {revision:<12}", release.id, measured(release))?;
         writeln!(out, " {}", remarks(release).join(", "))?;
     }
     if listing.releases.is_empty() {
@@ -226,23 +228,23 @@ fn kept(pin: Pin) -> String {
 }
 
 fn status(out: &mut String, status: &Status, paint: Paint) -> std::fmt::Result {
-    writeln!(out, "current   {}", paint.good(name(status.current.as_ref())))?;
-    writeln!(out, "previous  {}", name(status.previous.as_ref()))?;
+    writeln!(out, "current     {}", paint.good(name(status.current.as_ref())))?;
+    writeln!(out, "previous    {}", name(status.previous.as_ref()))?;
     for unfinished in &status.unfinished {
         writeln!(out, "unfinished  {} {} by {}", unfinished.operation, name(unfinished.to.as_ref()), unfinished.by)?;
     }
     match &status.lock {
-        Some(holder) => writeln!(out, "lock      {} (pid {}, `{}`)", holder.user, holder.pid, holder.command)?,
-        None => writeln!(out, "lock      free")?,
+        Some(holder) => writeln!(out, "lock        {} (pid {}, `{}`)", holder.user, holder.pid, holder.command)?,
+        None => writeln!(out, "lock        free")?,
     }
     for program in &status.programs {
-        write!(out, "program   {}:{} {}", program.group, program.name, program.state)?;
+        write!(out, "program     {}:{} {}", program.group, program.name, program.state)?;
         if let (Some(pid), Some(uptime)) = (program.pid, program.uptime) {
             write!(out, " pid {pid}, up {}", span(uptime as f64))?;
         }
         writeln!(out)?;
     }
-    writeln!(out, "free      {}, {} inodes", size(status.free_bytes), status.free_inodes)?;
+    writeln!(out, "free        {}, {} inodes", size(status.free_bytes), status.free_inodes)?;
     writeln!(out, "fingerprint {}", status.fingerprint)
 }
 
@@ -262,7 +264,7 @@ fn show(out: &mut String, shown: &Shown, paint: Paint) -> std::fmt::Result {
             writeln!(out, "{label:<10} {value}")?;
         }
     }
-    writeln!(out, "size       {}", size(release.bytes))?;
+    writeln!(out, "size       {}", measured(release))?;
     let remarks = remarks(release);
     if !remarks.is_empty() {
         writeln!(out, "is         {}", remarks.join(", "))?;
@@ -274,6 +276,7 @@ fn show(out: &mut String, shown: &Shown, paint: Paint) -> std::fmt::Result {
 }
 
 fn history(out: &mut String, history: &History) -> std::fmt::Result {
+    let wide = widest(10, history.entries.iter().map(|entry| entry.by.as_str()));
     for entry in &history.entries {
         let (from, to) = (entry.from.as_ref(), entry.to.as_ref());
         let what = match entry.operation.is_flip() {
@@ -281,7 +284,7 @@ fn history(out: &mut String, history: &History) -> std::fmt::Result {
             false => to.map(ToString::to_string).unwrap_or_default(),
         };
         let at = entry.at.to_string();
-        write!(out, "{at} {:<10} {:<10} {:<11} {what}", entry.by, entry.operation, entry.outcome)?;
+        write!(out, "{at} {:<wide$} {:<10} {:<11} {what}", entry.by, entry.operation, entry.outcome)?;
         if let Some(note) = &entry.note {
             write!(out, " ({note})")?;
         }
@@ -291,12 +294,13 @@ fn history(out: &mut String, history: &History) -> std::fmt::Result {
 }
 
 fn ps(out: &mut String, processes: &Processes) -> std::fmt::Result {
+    let wide = widest(24, processes.processes.iter().map(|process| process.release.as_str()));
     for process in &processes.processes {
         let mark = if process.current { "*" } else { " " };
         let program = process.program.as_deref().unwrap_or("-");
         writeln!(
             out,
-            "{mark} {:<24} {:>8} {program:<20} {}",
+            "{mark} {:<wide$} {:>8} {program:<20} {}",
             process.release,
             process.pid,
             visible(&process.command, &[])
@@ -331,11 +335,20 @@ fn doctor(out: &mut String, diagnosis: &Diagnosis, paint: Paint) -> std::fmt::Re
     Ok(())
 }
 
+/// The width of a column that is as wide as the longest of `names`, and `least`.
+fn widest<'a>(least: usize, names: impl Iterator<Item = &'a str>) -> usize {
+    names.map(|name| name.chars().count()).max().unwrap_or_default().max(least)
+}
+
+/// What a release was measured to hold, where it was.
+fn measured(release: &Release) -> String {
+    if release.bytes == 0 { "-".to_owned() } else { size(release.bytes) }
+}
+
 /// Bytes as people read them.
 fn size(bytes: u64) -> String {
     match bytes {
-        0 => "-".to_owned(),
-        1..=1_048_575 => format!("{} KiB", bytes.div_ceil(1024)),
+        0..=1_048_575 => format!("{} KiB", bytes.div_ceil(1024)),
         1_048_576..=1_073_741_823 => format!("{:.1} MiB", bytes as f64 / 1_048_576.0),
         _ => format!("{:.1} GiB", bytes as f64 / 1_073_741_824.0),
     }

@@ -238,7 +238,7 @@ fn an_entry_that_cannot_be_looked_into_hides_no_other() {
         fs::set_permissions(tree.release("lost+found"), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
     }
     assert!(tree.ends(0, &["list"]).stderr.contains("release closed cannot be used"));
-    assert!(tree.ends(0, &["status"]).stdout.contains("current   B"));
+    assert!(tree.ends(0, &["status"]).stdout.contains("current     B"));
     assert!(fails(&tree, 1, &["activate", "closed"]).contains("Permission denied"));
     assert_eq!(gone(&tree.json(&["clean", "--keep", "0"])), Vec::<String>::new());
     tree.done(&["rollback"]);
