@@ -123,17 +123,24 @@ impl Origin {
     }
 }
 
+/// What a URL says before its host, and whether that holds a secret: a password, or a token that stands for user and all.
+fn login(location: &str) -> Option<(&str, &str)> {
+    let (_, rest) = location.split_once("://")?;
+    let (login, _) = rest.split('/').next()?.rsplit_once('@')?;
+    let secret = login.split_once(':').map(|(_, password)| password);
+    Some((login, secret.or((login.len() >= TOKEN).then_some(login))?))
+}
+
+/// The secret in a URL, if there is one.
+pub fn password(location: &str) -> Option<&str> {
+    login(location).map(|(_, secret)| secret).filter(|secret| !secret.is_empty())
+}
+
 /// A URL as it may be shown: `https://user:secret@host/` loses the secret, and a token that stands for both goes whole.
 pub fn without_password(location: &str) -> String {
-    let Some((scheme, rest)) = location.split_once("://") else { return location.to_owned() };
-    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let Some((login, host)) = authority.rsplit_once('@') else { return location.to_owned() };
-    let user = match login.split_once(':') {
-        Some((user, _)) => user,
-        None if login.len() >= TOKEN => "",
-        None => return location.to_owned(),
-    };
-    format!("{scheme}://{user}:***@{host}{path}")
+    let Some((login, _)) = login(location) else { return location.to_owned() };
+    let user = login.split_once(':').map_or("", |(user, _)| user);
+    location.replacen(&format!("{login}@"), &format!("{user}:***@"), 1)
 }
 
 /// One thing a build did.
@@ -281,8 +288,11 @@ mod tests {
         let token = format!("ghp_{}", "x".repeat(36));
         assert_eq!(without_password("https://bob:s3cret@h/x"), "https://bob:***@h/x");
         assert_eq!(without_password(&format!("https://{token}@h/x")), "https://:***@h/x");
+        assert_eq!(password("https://bob:s3cret@h/x"), Some("s3cret"));
+        assert_eq!(password(&format!("https://{token}@h/x")), Some(token.as_str()));
+        assert_eq!(password("https://bob:@h/x"), None);
         for open in ["https://bob@h/x", "git@h:x", "ssh://git@h/x", "/srv/a@b:c", "deploy"] {
-            assert_eq!(without_password(open), open);
+            assert_eq!((without_password(open).as_str(), password(open)), (open, None));
         }
     }
 

@@ -89,6 +89,15 @@ pub enum ToolError {
 }
 
 impl ToolError {
+    /// The same without `secret`, which the program may have been told and may have said.
+    #[must_use]
+    pub fn hiding(mut self, secret: &str) -> Self {
+        if let Self::Failed { tail, .. } | Self::Overdue { tail, .. } = &mut self {
+            *tail = tail.replace(secret, "***");
+        }
+        self
+    }
+
     /// The same with what was said on standard error as the end of the output.
     fn saying(mut self, errors: File) -> Self {
         if let Self::Failed { tail, .. } | Self::Overdue { tail, .. } = &mut self {

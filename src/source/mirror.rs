@@ -3,7 +3,7 @@
 use super::{Result, SourceError, git};
 use crate::directory::{Dir, PathError};
 use crate::lock::Lease;
-use crate::release::without_password;
+use crate::release::{password, without_password};
 use crate::removal;
 use crate::stage::Stages;
 use crate::tools::{Program, ToolError, Tools};
@@ -171,7 +171,10 @@ impl<'a> Mirror<'a> {
         let local = Path::new(self.location).is_absolute();
         let git = if local { git::program } else { git::remote };
         let program = git(self.tools, self.dir.path()).args(options).args(verb).args(refs);
-        let failed = |cause| SourceError::Fetch { location: without_password(self.location), cause };
+        let failed = |cause: ToolError| {
+            let cause = password(self.location).into_iter().fold(cause, ToolError::hiding);
+            SourceError::Fetch { location: without_password(self.location), cause }
+        };
         program.capture().map(drop).map_err(failed)
     }
 

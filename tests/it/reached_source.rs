@@ -2,6 +2,8 @@
 
 use crate::sandbox::{Sandbox, Started, eventually};
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::path::Path;
 
 /// What the user's git is told.
@@ -40,6 +42,25 @@ fn a_password_stays_out_of_messages_and_is_had_again_from_the_configuration() {
     fs::remove_file(tree.at("go")).unwrap();
     tree.ends(0, &["--config", file.to_str().unwrap(), "hotfix", "--ref", "master"]);
     let found = tree.clean("grep").args(["-rl", "s3cret"]).arg(tree.root()).output().unwrap();
+    assert_eq!(String::from_utf8(found.stdout).unwrap(), "");
+}
+
+#[test]
+fn a_token_that_a_server_refuses_stays_out_of_what_git_says() {
+    let tree = Sandbox::laid_out();
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = server.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut guest in server.incoming().flatten() {
+            let _ = guest.read(&mut [0; 4096]);
+            let refusal = "HTTP/1.0 401 No\r\nWWW-Authenticate: Basic realm=\"code\"\r\nContent-Length: 0\r\n\r\n";
+            let _ = guest.write_all(refusal.as_bytes());
+        }
+    });
+    let token = "t0ken".repeat(8);
+    let said = tree.ends(1, &["create", &format!("http://{token}@{address}/app")]).stderr;
+    assert!(said.contains("could not read Password") && !said.contains("t0ken"), "{said}");
+    let found = tree.clean("grep").args(["-rl", "t0ken"]).arg(tree.root()).output().unwrap();
     assert_eq!(String::from_utf8(found.stdout).unwrap(), "");
 }
 
