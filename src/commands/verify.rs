@@ -40,7 +40,7 @@ pub fn run(context: &Context, target: &Target) -> Result<Outcome> {
         let commit = Commit { location: manifest.origin.location, hash, submodules: false };
         let mirrors = tree.state().open_dir(MIRROR)?;
         context.stages.begin("compare", None);
-        let changed = commit.compare(&dir, &mirrors, &context.tools);
+        let changed = commit.compare(&dir, &mirrors, &context.tools, &*context.stages);
         context.stages.end();
         match changed {
             Ok(changed) => {

@@ -53,7 +53,7 @@ impl Commit {
 impl CheckOut<'_> {
     fn at(&self, commit: &Commit, spot: &Spot<'_>) -> Result<Option<Listing>> {
         let site = self.site;
-        let mirror = Mirror::open(site.mirrors, &commit.location, site.tools)?;
+        let mirror = Mirror::open(site.mirrors, &commit.location, site.tools, site.stages)?;
         let taken = self.take(commit, &mirror, spot).map_err(|error| mirror.explain(error));
         drop(mirror);
         let (mut made, submodules) = taken?;

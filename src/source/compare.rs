@@ -4,6 +4,7 @@ use super::git::Commit;
 use super::mirror::Mirror;
 use super::{Result, SourceError};
 use crate::directory::{Dir, PathError};
+use crate::stage::Stages;
 use crate::tools::{ToolError, Tools};
 use std::ffi::OsStr;
 use std::io::{self, Read};
@@ -13,8 +14,8 @@ use std::path::{Path, PathBuf};
 impl Commit {
     /// The files of this commit, submodules left out, whose contents in `release` are others. What is missing there is
     /// not named: the inventory knows it.
-    pub fn compare(&self, release: &Dir, mirrors: &Dir, tools: &Tools) -> Result<Vec<String>> {
-        let mirror = Mirror::open(mirrors, &self.location, tools)?;
+    pub fn compare(&self, release: &Dir, mirrors: &Dir, tools: &Tools, stages: &dyn Stages) -> Result<Vec<String>> {
+        let mirror = Mirror::open(mirrors, &self.location, tools, stages)?;
         let mut archive = mirror.archive(&self.hash).stream()?;
         let compared = compare_all(&mut archive.output, release);
         let read = match &compared {

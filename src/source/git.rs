@@ -34,7 +34,7 @@ pub fn fetch(
     tools: &Tools,
     stages: &dyn Stages,
 ) -> Result<Commit> {
-    let mirror = Mirror::open(mirrors, location, tools)?;
+    let mirror = Mirror::open(mirrors, location, tools, stages)?;
     let hash = find(&mirror, location, reference, stages)?;
     Ok(Commit { location: location.to_owned(), hash, submodules })
 }
@@ -76,7 +76,7 @@ impl Commit {
         let Ok(release) = site.release.open_below(at) else { return Ok(()) };
         // It came out of the mirror once; there it need not be any more.
         fetch(site.mirrors, &self.location, Some(&self.hash), self.submodules, site.tools, site.stages)?;
-        let mirror = Mirror::open(site.mirrors, &self.location, site.tools)?;
+        let mirror = Mirror::open(site.mirrors, &self.location, site.tools, site.stages)?;
         let tree = mirror.git(["ls-tree", "-r", "-z", "--name-only", "--full-tree", &self.hash]).capture()?;
         let submodules = if self.submodules && depth < DEEPEST { self.submodules(&mirror)? } else { Vec::new() };
         drop(mirror);

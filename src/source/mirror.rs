@@ -2,16 +2,16 @@
 
 use super::{Result, SourceError, git};
 use crate::directory::{Dir, PathError};
-use crate::lock::Lease;
+use crate::lock::{Lease, Wait, holder_of};
 use crate::release::{password, without_password};
 use crate::removal;
 use crate::stage::Stages;
 use crate::tools::{Program, ToolError, Tools};
 use std::ffi::OsStr;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// The longest a fetch by another process is waited for.
+/// The longest another process at work on a mirror is waited for.
 const PATIENCE: Duration = Duration::from_secs(1800);
 /// Where git leaves the first thing a fetch asked for. A ref of our own would show in what `export-subst` writes.
 pub(super) const FETCHED: &str = "FETCH_HEAD";
@@ -27,18 +27,11 @@ pub(super) struct Mirror<'a> {
 
 impl<'a> Mirror<'a> {
     /// Opens the mirror of `location`, made empty if there is none, and waits for its turn.
-    pub(super) fn open(mirrors: &Dir, location: &'a str, tools: &'a Tools) -> Result<Self> {
+    pub(super) fn open(mirrors: &Dir, location: &'a str, tools: &'a Tools, stages: &dyn Stages) -> Result<Self> {
         let dir = mirrors.ensure_dir(name(location), 0o700)?;
-        let started = Instant::now();
-        let lease = loop {
-            match Lease::try_exclusive(&dir)? {
-                Some(lease) => break lease,
-                None if started.elapsed() > PATIENCE => {
-                    let cause = std::io::Error::other("another process has been fetching into it for half an hour");
-                    return Err(PathError::new("lock", dir.path(), cause).into());
-                }
-                None => std::thread::sleep(Duration::from_millis(50)),
-            }
+        let lease = match Lease::try_exclusive(&dir)? {
+            Some(lease) => lease,
+            None => wait(&dir, stages)?,
         };
         let mirror = Self { dir, location, tools, _lease: lease };
         mirror.clear_leftovers()?;
@@ -209,6 +202,17 @@ impl<'a> Mirror<'a> {
         }
         Ok(())
     }
+}
+
+/// Waits for another process to be done with a mirror, and tells that.
+fn wait(mirror: &Dir, stages: &dyn Stages) -> Result<Lease> {
+    let holder = holder_of(mirror.own_stat()?.st_ino);
+    let holder = holder.map_or_else(|| "another process".to_owned(), |holder| format!("process {}", holder.pid));
+    stages.begin(&format!("wait until {holder} is done with the mirror"), None);
+    let had = Lease::wait_exclusive(mirror, Wait::For(PATIENCE));
+    stages.end();
+    let cause = || std::io::Error::other(format!("{holder} has been at work on it for half an hour"));
+    Ok(had?.ok_or_else(|| PathError::new("lock", mirror.path(), cause()))?)
 }
 
 fn is_leftover(path: &Path) -> bool {

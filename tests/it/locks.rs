@@ -120,6 +120,27 @@ fn p06_busy_never_names_a_holder_that_is_dead() {
 }
 
 #[test]
+fn p06_who_waits_for_anothers_fetch_says_for_whom() {
+    let tree = Sandbox::laid_out();
+    let repository = tree.repository("app");
+    let source = repository.to_str().unwrap();
+    tree.done(&["create", source]);
+    let mirror = fs::read_dir(tree.at(".releasectl/mirror")).unwrap().next().unwrap().unwrap().path();
+    let mut command = tree.clean("flock");
+    command.arg(mirror).args(["sh", "-c", "echo held; exec cat"]).stdin(Stdio::piped());
+    let mut other = Started::new(command);
+    std::io::Read::read_exact(other.0.stdout.as_mut().unwrap(), &mut [0; 5]).unwrap();
+    let mut waiting = Started::new(tree.command(&["create", source]));
+    let line = format!("wait until process {} is done with the mirror", other.pid());
+    let mut said = vec![0; line.len()];
+    std::io::Read::read_exact(waiting.0.stderr.as_mut().unwrap(), &mut said).unwrap();
+    assert_eq!(String::from_utf8_lossy(&said), line);
+    drop(other.0.stdin.take());
+    other.0.wait().unwrap();
+    assert_eq!(waiting.answer().code, 0);
+}
+
+#[test]
 fn p06_wait_waits_until_the_lock_is_free() {
     for wait in ["--wait=60s", "--wait"] {
         let tree = Sandbox::with_live(&["A", "B"]);
