@@ -93,8 +93,8 @@ impl Copy<'_> {
                 target.set_mtime(name, stat.st_mtime, stat.st_mtime_nsec)?;
             }
             SFlag::S_IFREG => return self.file(source, target, name).map(|()| false),
-            // Nobody would answer at a copy.
-            SFlag::S_IFSOCK => return Ok(false),
+            // Where processes meet: nobody would answer at a copy.
+            SFlag::S_IFSOCK | SFlag::S_IFIFO => return Ok(false),
             _ => {
                 let cause = io::Error::new(io::ErrorKind::InvalidInput, "it is neither a file, a directory nor a link");
                 return Err(PathError::new("copy", source.path().join(name), cause));

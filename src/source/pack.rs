@@ -125,8 +125,8 @@ impl Packing<'_> {
             self.tar.append_link(&mut header, path, &target).map_err(unwritten)?;
         } else if metadata.is_file() {
             self.file(path, metadata)?;
-        } else if metadata.file_type().is_socket() {
-            // Nobody would answer at it there.
+        } else if metadata.file_type().is_socket() || metadata.file_type().is_fifo() {
+            // Where processes meet: nobody would answer at it there.
             return Ok(());
         } else {
             return Err(refuse("it is neither a file, a directory nor a link".to_owned()));

@@ -137,12 +137,13 @@ fn a_patch_is_bytes_as_the_code_is() {
 }
 
 #[test]
-fn where_the_live_release_listens_is_no_part_of_what_is_copied_carried_or_handed_over() {
+fn where_processes_meet_in_the_live_release_is_no_part_of_what_is_copied_carried_or_handed_over() {
     let tree = Sandbox::new();
     let source = tree.code("code", "[shared]\ncarry = ['run']\n", &[("version", "A\n")]);
     tree.done(&["deploy", &source]);
     fs::create_dir(tree.at("current/run")).unwrap();
     fs::write(tree.at("current/run/pid"), "1\n").unwrap();
+    nix::unistd::mkfifo(&tree.at("current/run/fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     // A socket's own name may not be long.
     let bound = "import os, socket\nos.chdir('current/run')\nsocket.socket(socket.AF_UNIX).bind('socket')";
     assert!(tree.clean("python3").args(["-c", bound]).current_dir(tree.root()).status().unwrap().success());
