@@ -76,6 +76,14 @@ pub enum LockError {
     Path(#[from] PathError),
 }
 
+impl LockError {
+    /// Somebody else has the lock on the directory `dir`: who, /proc tells.
+    pub fn held(dir: &Dir) -> Self {
+        let holder = dir.own_stat().ok().and_then(|own| holder_of(own.st_ino)).map(Box::new);
+        Self::Busy { path: dir.path().to_owned(), holder }
+    }
+}
+
 fn by(holder: Option<&Holder>) -> String {
     holder.map_or_else(String::new, |holder| {
         let Holder { pid, user, command, since, .. } = holder;

@@ -6,6 +6,7 @@ use super::inside::refuse_leftovers;
 use super::tee::note;
 use super::{Context, Outcome};
 use crate::error::{Error, Result};
+use crate::lock::LockError;
 use crate::pin::Pin;
 use crate::release::{Manifest, Origin, ReleaseId, SourceKind, StepRecord};
 use crate::source::{self, Incoming, Ready, Source};
@@ -77,7 +78,7 @@ pub(super) fn build(context: &Context, tree: &Tree, wanted: &Create, cause: &str
     if resumed.is_none() {
         preflight(tree)?;
     }
-    let source = source_of(context, wanted, resumed.as_ref())?;
+    let source = source_of(context, tree, wanted, resumed.as_ref())?;
     refuse_lost_ref(&source, wanted.reference.as_deref())?;
     let pin = wanted.keep_days.map(|days| Pin::for_days(days, context.actor.clock.now())).transpose()?;
     let (ready, origin) = prepare(context, tree, &source, resumed.as_ref())?;
@@ -162,7 +163,7 @@ fn unfinished(tree: &Tree, resume: &Resume) -> Result<Manifest> {
 }
 
 /// Where the code comes from: the command line, the release that is resumed, or the configuration.
-fn source_of(context: &Context, wanted: &Create, resumed: Option<&Manifest>) -> Result<Source> {
+fn source_of(context: &Context, tree: &Tree, wanted: &Create, resumed: Option<&Manifest>) -> Result<Source> {
     if let Some(text) = &wanted.source {
         return Ok(Source::recognise(text, wanted.reference.clone(), wanted.kind)?);
     }
@@ -172,6 +173,9 @@ fn source_of(context: &Context, wanted: &Create, resumed: Option<&Manifest>) -> 
             // It is there, and not read again unless somebody has damaged it since.
             return Ok(Source::Stdin);
         } else if origin.location == "-" {
+            if tree.is_building(&manifest.id) {
+                return Err(LockError::held(&tree.open_release(&manifest.id)?).into());
+            }
             return Err(Error::refused("its code came from standard input, which is gone")
                 .hint("hand it in again: name `-` beside --resume"));
         }

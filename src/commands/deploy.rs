@@ -12,7 +12,7 @@ use super::way::foresee;
 use super::{Context, Outcome, Target};
 use crate::error::{Error, Kind, Result};
 use crate::journal::Tail;
-use crate::lock::{LockError, holder_of};
+use crate::lock::LockError;
 use crate::operation::{self, Begin, Done, Event, Operation, Record};
 use crate::pin::Pin;
 use crate::recipe::{Phase, Settings, Step};
@@ -49,7 +49,7 @@ pub struct Deployed {
 pub fn run(context: &Context, wanted: &Deploy) -> Result<Outcome> {
     let mut tree = context.tree_or_new()?;
     if !tree.take_deploy_turn(context.wait)? {
-        return Err(another(&tree));
+        return Err(LockError::held(tree.state()).into());
     }
     let from = tree.live()?.id().cloned();
     expect(from.as_ref(), wanted.expected.as_ref())?;
@@ -312,10 +312,4 @@ fn tidy(context: &Context) -> Vec<String> {
             Vec::new()
         }
     }
-}
-
-fn another(tree: &Tree) -> Error {
-    let path = tree.layout().root().to_owned();
-    let holder = tree.state().identity().ok().and_then(|it| holder_of(it.inode)).map(Box::new);
-    LockError::Busy { path, holder }.into()
 }

@@ -4,7 +4,7 @@ use super::{Context, Outcome, Target};
 use crate::error::{Error, Result};
 use crate::export::{Export, Luggage, SCHEMA};
 use crate::layout::SHARED;
-use crate::lock::{Lease, LockError, holder_of};
+use crate::lock::{Lease, LockError};
 use crate::recipe::Phase;
 use crate::release::{Manifest, ReleaseId, StepStatus};
 use crate::source::{self, Packed};
@@ -32,11 +32,7 @@ pub fn run(context: &Context, target: &Target, out: &mut dyn Write, terminal: bo
     let id = target.resolve(&tree)?;
     let manifest = tree.activatable(&id)?;
     let release = tree.open_release(&id)?;
-    let busy = || {
-        let holder = release.identity().ok().and_then(|own| holder_of(own.inode)).map(Box::new);
-        LockError::Busy { path: release.path().to_owned(), holder }
-    };
-    let _lease = Lease::try_shared(&release)?.ok_or_else(busy)?;
+    let _lease = Lease::try_shared(&release)?.ok_or_else(|| LockError::held(&release))?;
     let export = papers(context, &tree, manifest)?;
     let shared = tree.layout().root().join(SHARED);
     context.stages.begin("export", None);

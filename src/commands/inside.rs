@@ -2,7 +2,7 @@
 
 use super::{Context, Target};
 use crate::error::{Error, Kind, Result};
-use crate::lock::{Lease, LockError, holder_of};
+use crate::lock::{Lease, LockError};
 use crate::recipe::Settings;
 use crate::release::{Manifest, ReleaseId};
 use crate::tools::Program;
@@ -99,10 +99,7 @@ fn shared_lease(tree: &Tree, id: &ReleaseId) -> Result<Lease> {
         match Lease::try_shared(&release)? {
             // Whoever cleans renames a release away under its lease: the name must still lead to what we hold.
             Some(lease) if tree.open_release(id)?.identity()? == release.identity()? => return Ok(lease),
-            None if started.elapsed() > PATIENCE => {
-                let holder = holder_of(release.identity()?.inode).map(Box::new);
-                return Err(LockError::Busy { path: release.path().to_owned(), holder }.into());
-            }
+            None if started.elapsed() > PATIENCE => return Err(LockError::held(&release).into()),
             _ => std::thread::sleep(Duration::from_millis(20)),
         }
     }

@@ -215,7 +215,8 @@ fn remarks(release: &Release) -> Vec<String> {
         remarks.push(kept(*pin));
     }
     if !release.pids.is_empty() {
-        remarks.push(format!("{} processes", release.pids.len()));
+        let what = if release.pids.len() == 1 { "process" } else { "processes" };
+        remarks.push(format!("{} {what}", release.pids.len()));
     }
     remarks
 }

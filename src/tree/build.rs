@@ -5,7 +5,7 @@ use super::{Listing, LockedTree, Result, Tree, TreeError, inventory};
 use crate::clock::Timestamp;
 use crate::directory::{Dir, Identity, PathError};
 use crate::layout::{BUILD_LOG, MANIFEST, STATE};
-use crate::lock::{Lease, LockError, holder_of};
+use crate::lock::{Lease, LockError};
 use crate::operation::{Begin, Operation, Outcome};
 use crate::pin::Pin;
 use crate::release::{Manifest, Origin, ReleaseId, StepRecord};
@@ -136,7 +136,7 @@ impl LockedTree<'_> {
         let manifest = self.tree.activatable(id)?;
         let dir = self.tree.open_release(id)?;
         let lease = Lease::try_shared(&dir)?;
-        let lease = lease.ok_or_else(|| LockError::Busy { path: dir.path().to_owned(), holder: None })?;
+        let lease = lease.ok_or_else(|| LockError::held(&dir))?;
         // One that was there before us has no records of its own until now.
         let state = dir.ensure_dir(STATE, 0o700)?;
         let log = open_log(&state)?;
@@ -319,9 +319,7 @@ fn open_like_its_content(dir: &Dir) -> Result<()> {
 
 /// Whoever looks takes no lease, so one that cannot be had is really held.
 fn take_lease(dir: &Dir) -> Result<Lease> {
-    let holder = || dir.identity().ok().and_then(|own| holder_of(own.inode)).map(Box::new);
-    let busy = || LockError::Busy { path: dir.path().to_owned(), holder: holder() }.into();
-    Lease::try_exclusive(dir)?.ok_or_else(busy)
+    Lease::try_exclusive(dir)?.ok_or_else(|| LockError::held(dir).into())
 }
 
 #[cfg_attr(releasectl_mutant, track_caller)]
