@@ -76,7 +76,9 @@ pub(super) fn alive(context: &Context, tree: &Tree, id: &ReleaseId) -> Result<()
     let path = tree.layout().release(id).join(&environment.directory);
     python::alive(&context.tools, &path).map(drop).map_err(|error| {
         let message = format!("release {id} has a dead python_env: {error}");
-        Error::refused(message)
-            .hint(format!("it was made with {}; build a new release", environment.interpreter.display()))
+        Error::refused(message).hint(format!(
+            "it was made with {}; build a new release, or name another",
+            environment.interpreter.display()
+        ))
     })
 }
