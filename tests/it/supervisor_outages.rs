@@ -179,7 +179,7 @@ fn a_current_moved_by_hand_is_followed_by_the_programs(version: Version) {
 }
 
 /// supervisord reads another file than the one it is checked by, as somebody changes its own at that very moment.
-fn with_a_file_that_changes_under_us(version: Version, change: impl Fn(&str) -> String) {
+fn with_a_file_that_changes_under_us(version: Version, change: impl Fn(&str) -> String, word: &str) {
     let world = world(version);
     world.build("B", &conf(), &[]);
     let pids = PROGRAMS.map(|program| world.pid(program));
@@ -190,7 +190,9 @@ fn with_a_file_that_changes_under_us(version: Version, change: impl Fn(&str) -> 
     fs::write(world.tree.beside("app.toml"), host.replace("supervisord.conf", "other.conf")).unwrap();
     fs::write(world.config(), change(&text)).unwrap();
     let answer = world.ends(5, "activate B");
-    assert!(answer.stderr.contains("release A is live again"), "{}", answer.stderr);
+    for word in ["release A is live again", word] {
+        assert!(answer.stderr.contains(word), "{word}: {}", answer.stderr);
+    }
     assert_eq!(PROGRAMS.map(|program| world.pid(program)), pids, "no program was stopped");
     fs::write(world.config(), text).unwrap();
     world.done("restart");
@@ -200,11 +202,13 @@ fn with_a_file_that_changes_under_us(version: Version, change: impl Fn(&str) -> 
 }
 
 fn programs_that_vanish_from_the_files_are_not_stopped(version: Version) {
-    with_a_file_that_changes_under_us(version, |text| text.split("[include]").next().unwrap().to_owned());
+    let without = |text: &str| text.split("[include]").next().unwrap().to_owned();
+    with_a_file_that_changes_under_us(version, without, "no longer finds web, worker");
 }
 
 fn files_that_cannot_be_read_any_more_stop_nothing(version: Version) {
-    with_a_file_that_changes_under_us(version, |text| text.replace("others/*.conf", "%(nothing)s"));
+    let broken = |text: &str| text.replace("others/*.conf", "%(nothing)s");
+    with_a_file_that_changes_under_us(version, broken, "hint: correct the file it names");
 }
 
 fn what_an_operator_stopped_stays_stopped_through_everything(version: Version) {
