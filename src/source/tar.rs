@@ -19,6 +19,8 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use tar::{Archive, Entry, EntryType};
 
+/// Why a member is refused whose extended header does not read line by line.
+const BROKEN: &str = "its extended header is damaged or holds a line break; make the tar with --no-acls and --no-xattrs";
 /// Why a file is refused of which the tar leaves out the holes, in either of the two ways.
 const SPARSE: &str = "it is a sparse file; make the tar without --sparse";
 /// What a member's data is copied with.
@@ -285,7 +287,7 @@ impl<'a, 'w> Unpacking<'a, 'w> {
 fn check_extensions(entry: &mut Entry<'_, Watched<'_>>, name: &Path) -> Result<()> {
     let extensions = entry.pax_extensions().map_err(|cause| refuse(name, cause.to_string()))?;
     for extension in extensions.into_iter().flatten() {
-        let extension = extension.map_err(|_| refuse(name, "its extended header is damaged, or holds a line break"))?;
+        let extension = extension.map_err(|_| refuse(name, BROKEN))?;
         if extension.key_bytes().starts_with(b"GNU.sparse.") {
             return Err(refuse(name, SPARSE));
         }
