@@ -68,14 +68,16 @@ pub fn delete(parent: &Dir, name: &OsStr, tell: &(dyn Fn(u64) + Sync)) -> Remove
 
 /// Deletes `name` of `parent`, whatever it is; a directory as [`delete`] does.
 pub fn delete_any(parent: &Dir, name: &OsStr, tell: &(dyn Fn(u64) + Sync)) -> Removed {
-    let unlinked = match parent.stat(name) {
-        Ok(None) => return Removed::default(),
+    let mut removed = Removed::default();
+    match parent.stat(name) {
+        Ok(None) => return removed,
         Ok(Some(stat)) if kind(&stat) == SFlag::S_IFDIR => return delete(parent, name, tell),
-        Ok(Some(_)) => parent.unlink(name).map(drop),
-        Err(error) => Err(error),
-    };
-    let mut removed = Removed { entries: u64::from(unlinked.is_ok()), ..Removed::default() };
-    unlinked.unwrap_or_else(|error| removed.keep(error));
+        Ok(Some(stat)) => match parent.unlink(name) {
+            Ok(_) => (removed.entries, removed.bytes) = (1, given_back(&stat)),
+            Err(error) => removed.keep(error),
+        },
+        Err(error) => removed.keep(error),
+    }
     removed
 }
 
@@ -339,10 +341,15 @@ impl Descent {
 fn unlink(dir: &Dir, name: &OsStr, sweep: &Sweep<'_>) -> Result<bool> {
     match dir.stat(name)? {
         Some(stat) if kind(&stat) == SFlag::S_IFDIR => return Ok(true),
-        Some(stat) if dir.unlink(name)? => sweep.gone(if stat.st_nlink > 1 { 0 } else { bytes(&stat) }),
+        Some(stat) if dir.unlink(name)? => sweep.gone(given_back(&stat)),
         _ => {}
     }
     Ok(false)
+}
+
+/// What the disk gets back when one of a file's names goes.
+fn given_back(stat: &FileStat) -> u64 {
+    if stat.st_nlink > 1 { 0 } else { bytes(stat) }
 }
 
 fn bytes(stat: &FileStat) -> u64 {

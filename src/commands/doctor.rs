@@ -221,19 +221,21 @@ fn state(tree: &Tree) -> Result<Check> {
 
 fn space(tree: &Tree) -> Result<Check> {
     let name = "space";
-    let space = tree.root().space()?;
-    let free = space.blocks_available() * space.fragment_size();
     let last = tree.last_size().unwrap_or_default();
     let wanted = last.map_or(0, |(bytes, _)| bytes).max(LITTLE_SPACE);
     let inodes = last.map_or(0, |(_, entries)| entries);
-    let message = format!("{} MiB and {} inodes are free", free >> 20, space.files_available());
-    let short = free < wanted || (space.files() > 0 && space.files_available() < inodes);
-    let hint = "`releasectl clean --keep 1 --dry-run` shows what could go";
-    Ok(if short {
-        Check::bad(name, message + ": too little for another release", hint)
-    } else {
-        Check::good(name, message)
-    })
+    let mut told = String::new();
+    // What is fetched for a release lies beside the state, which may have a file system of its own.
+    for dir in [tree.state(), tree.releases()] {
+        let space = dir.space()?;
+        let free = space.blocks_available() * space.fragment_size();
+        told = format!("{} MiB and {} inodes are free", free >> 20, space.files_available());
+        if free < wanted || (space.files() > 0 && space.files_available() < inodes) {
+            let message = format!("{told} below {}: too little for another release", dir.path().display());
+            return Ok(Check::bad(name, message, "`releasectl clean --keep 1 --dry-run` shows what could go"));
+        }
+    }
+    Ok(Check::good(name, told))
 }
 
 fn file_system(context: &Context, tree: &Tree) -> Result<Check> {

@@ -75,7 +75,7 @@ pub fn run(context: &Context) -> Result<Outcome> {
         context.stages.warn(&format!("current leads to {}, which is no release here", target.display()));
     }
     let programs = programs(context, &tree, &standing);
-    let space = tree.root().space()?;
+    let space = tree.releases().space()?;
     let previous = tree.rollback_target(&standing).unwrap_or_else(|error| {
         context.stages.warn(&error.to_string());
         None

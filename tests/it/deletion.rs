@@ -332,3 +332,31 @@ fn p09_on_the_lower_layer_of_an_overlay_a_release_is_removed_all_the_same() {
     );
     assert_eq!(tree.states()["B"], "ready", "the lower layer itself is as it was");
 }
+
+#[test]
+fn where_releases_have_a_file_system_of_their_own_its_room_counts_and_what_comes_back_there_is_told() {
+    if !as_root_or_left_out("releases on a file system of their own") {
+        return;
+    }
+    let tree = Sandbox::new();
+    let source = tree.source("x");
+    fs::write(source.join("large"), vec![b'x'; 1 << 20]).unwrap();
+    let script = r#"program=$1; root=$2; source=$3
+        run() { "$program" --root "$root" "$@"; }
+        mkdir -p "$root/releases"
+        mount -t tmpfs -o size=100m none "$root/releases"
+        for id in A B C D; do run create "$source" --id $id; run activate $id; done >/dev/null
+        run doctor | grep -q 'ok   space'
+        head -c 50000000 /dev/zero >"$root/releases/.filler"
+        run --json status >"$root/../status"
+        run doctor >"$root/../doctor" || true
+        run --json clean --keep 9 --min-free 90M"#;
+    let output = in_mount_namespace(&tree, script, &[&tree.root(), &source]);
+    let cleaned = json(&output);
+    assert_eq!(gone(&cleaned), ["A", "B"], "{cleaned}");
+    assert!(cleaned["freed_bytes"].as_u64().unwrap() >= 2 << 20, "{cleaned}");
+    let status: serde_json::Value = serde_json::from_slice(&fs::read(tree.beside("status")).unwrap()).unwrap();
+    assert!(status["free_bytes"].as_u64().unwrap() < 55_000_000, "{status}");
+    let doctor = fs::read_to_string(tree.beside("doctor")).unwrap();
+    assert!(doctor.contains("BAD  space") && doctor.contains("releases: too little"), "{doctor}");
+}
