@@ -2,13 +2,14 @@
 
 use super::{Context, Outcome};
 use crate::clock::Timestamp;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::identity::as_root;
+use crate::lock::Wait;
 use crate::operation::Operation;
 use crate::release::ReleaseId;
 use crate::removal::Removed;
 use crate::retention::{DEFAULT_KEEP, Facts, Policy, Reason, Verdict, decide};
-use crate::tree::{Discarded, Tree, empty_trash};
+use crate::tree::{Discarded, LockedTree, Tree, empty_trash};
 use crate::usage::{self, Usage};
 use serde::Serialize;
 use std::time::Duration;
@@ -64,9 +65,8 @@ impl Judged {
 /// Cleans, or says what it would do; both decide by the same plan.
 pub fn run(context: &Context, wanted: &Clean) -> Result<Outcome> {
     let tree = context.tree()?;
-    // Looking at every process takes a while and needs no lock.
-    let used = as_root(|| usage::scan(&tree.layout().releases()));
     if wanted.dry_run {
+        let used = in_use(&tree);
         let facts = tree.facts(&tree.standing()?, &used)?;
         let now = tree.trusted_now(context.actor.clock)?;
         let verdicts = decide(&facts, policy(context, wanted, &tree)?, now);
@@ -74,7 +74,7 @@ pub fn run(context: &Context, wanted: &Clean) -> Result<Outcome> {
         let freed_bytes = bytes_of(&facts, &verdicts);
         return Ok(Outcome::Clean(Cleaned { dry_run: true, removed, kept, freed_bytes, warnings: doubts(now) }));
     }
-    let mut locked = context.lock(&tree)?;
+    let (mut locked, used) = lock_and_look(context, &tree)?;
     let facts = locked.facts(&used)?;
     let now = locked.trusted_now();
     let verdicts = decide(&facts, policy(context, wanted, &tree)?, now);
@@ -87,6 +87,20 @@ pub fn run(context: &Context, wanted: &Clean) -> Result<Outcome> {
     cleaned.kept = kept;
     cleaned.warnings.extend(doubts(now));
     Ok(Outcome::Clean(cleaned))
+}
+
+fn in_use(tree: &Tree) -> Usage {
+    as_root(|| usage::scan(&tree.layout().releases()))
+}
+
+/// Takes the tree lock, and looks which releases are in use. Looking at every process takes a while and needs no lock; only
+/// what was seen before a wait is looked at anew.
+pub(super) fn lock_and_look<'t>(context: &'t Context, tree: &'t Tree) -> Result<(LockedTree<'t>, Usage)> {
+    let used = in_use(tree);
+    match context.lock_for(tree, Wait::No) {
+        Err(Error { kind: Kind::Busy, .. }) if context.wait != Wait::No => Ok((context.lock(tree)?, in_use(tree))),
+        locked => Ok((locked?, used)),
+    }
 }
 
 /// What a person should hear of a clock that cannot be trusted.

@@ -1,19 +1,16 @@
 //! `remove`: removes releases by name, unless something protects them.
 
-use super::clean::sweep;
+use super::clean::{lock_and_look, sweep};
 use super::{Context, Outcome, Target};
 use crate::error::{Error, Kind, Result};
-use crate::identity::as_root;
 use crate::operation::Operation;
 use crate::release::{ReleaseId, State};
 use crate::retention::{Facts, Reason, Verdict, in_words, protections};
-use crate::usage;
 
 /// Removes all of `targets`, or none of them if one is protected.
 pub fn run(context: &Context, targets: &[Target]) -> Result<Outcome> {
     let tree = context.tree()?;
-    let used = as_root(|| usage::scan(&tree.layout().releases()));
-    let mut locked = context.lock(&tree)?;
+    let (mut locked, used) = lock_and_look(context, &tree)?;
     let mut ids: Vec<ReleaseId> = Vec::new();
     for target in targets {
         let id = target.resolve(&tree)?;

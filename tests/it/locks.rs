@@ -158,6 +158,24 @@ fn p06_wait_waits_until_the_lock_is_free() {
 }
 
 #[test]
+fn p08_what_is_used_only_while_a_clean_waits_for_the_lock_is_in_use() {
+    for words in [&["clean", "--keep", "0", "--wait"][..], &["remove", "A", "--wait"]] {
+        let tree = Sandbox::with_live(&["A", "B", "C", "D"]);
+        let holder = Holder::of(&tree, &["rollback", "--to", "C"]);
+        let waiting = Started::new(tree.command(words));
+        let lock = tree.at(".releasectl/lock");
+        eventually("it tries the lock", || open_files(waiting.pid()).contains(&lock));
+        let mut sleep = tree.clean("sleep");
+        sleep.arg("1000").current_dir(tree.release("A"));
+        let _user = Started::new(sleep);
+        holder.signal("SIGCONT");
+        let answer = waiting.answer();
+        assert_eq!(answer.code, if words[0] == "clean" { 0 } else { 3 }, "{}", answer.stderr);
+        assert!(tree.release("A").exists(), "{}", answer.stdout);
+    }
+}
+
+#[test]
 fn p06_wait_waits_for_a_deploy_too() {
     let tree = Sandbox::with_live(&["A"]);
     let source = tree.source("B");
