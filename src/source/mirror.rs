@@ -189,12 +189,13 @@ impl<'a> Mirror<'a> {
         self.git(["show-ref", "--verify", "--quiet"]).args(refs).capture().is_ok()
     }
 
-    /// Removes the lock files and half packs that a git which was killed left; nobody else is at work here.
+    /// Removes the lock files and half packs that a git which was killed left, and the marks by which it keeps packs from
+    /// being packed anew; nobody else is at work here.
     fn clear_leftovers(&self) -> Result<()> {
         let files = walkdir::WalkDir::new(self.dir.path()).into_iter();
-        // All objects are in packs.
+        // All objects are in packs: what lies beside them by the two first digits of its name is left out.
         let objects = self.dir.path().join("objects");
-        let files = files.filter_entry(|entry| entry.path().parent() != Some(&objects) || entry.file_name() == "pack");
+        let files = files.filter_entry(|entry| entry.path().parent() != Some(&objects) || entry.file_name().len() > 2);
         for entry in files.flatten().filter(|entry| entry.file_type().is_file() && is_leftover(entry.path())) {
             let within = entry.path().strip_prefix(self.dir.path()).unwrap_or(entry.path());
             let parent = self.dir.open_below(within.parent().unwrap_or(Path::new("")))?;
@@ -218,7 +219,8 @@ fn wait(mirror: &Dir, stages: &dyn Stages) -> Result<Lease> {
 fn is_leftover(path: &Path) -> bool {
     let half = |name: &OsStr| name.as_encoded_bytes().starts_with(b"tmp_");
     let pack = path.parent().is_some_and(|parent| parent.ends_with("objects/pack"));
-    path.extension() == Some(OsStr::new("lock")) || pack && path.file_name().is_some_and(half)
+    let ends = |end: &str| path.extension() == Some(OsStr::new(end));
+    ends("lock") || pack && (ends("keep") || path.file_name().is_some_and(half))
 }
 
 /// `commcare-hq-1a2b3c4d.git`: the end of the location, for people, and a sum of the whole, without a password in it.

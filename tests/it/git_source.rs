@@ -267,6 +267,31 @@ fn p12_a_mirror_that_git_did_not_finish_is_finished() {
 }
 
 #[test]
+fn what_a_git_that_was_killed_left_in_a_mirror_does_not_stay() {
+    let bench = Bench::new();
+    bench.gives(&bench.repository, None, &bench.three);
+    let mirrors = bench.tree.at(".releasectl/mirror");
+    let mirror = fs::read_dir(&mirrors).unwrap().next().unwrap().unwrap().path();
+    // With the one of its maintenance git never packs anew again, and never what is marked to be kept.
+    let left = [
+        "packed-refs.lock",
+        "shallow.lock",
+        "refs/heads/master.lock",
+        "objects/maintenance.lock",
+        "objects/info/commit-graph.lock",
+        "objects/pack/pack-1.keep",
+        "objects/pack/tmp_pack_a1",
+    ];
+    for name in left {
+        fs::create_dir_all(mirror.join(name).parent().unwrap()).unwrap();
+        fs::write(mirror.join(name), "").unwrap();
+    }
+    bench.gives(&bench.repository, None, &bench.three);
+    let stays = left.into_iter().filter(|name| mirror.join(name).exists()).collect::<Vec<_>>();
+    assert!(stays.is_empty(), "{stays:?}");
+}
+
+#[test]
 fn p13_a_mirror_that_was_damaged_is_fetched_anew() {
     let bench = Bench::new();
     bench.gives(&bench.repository, None, &bench.three);
