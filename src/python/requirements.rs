@@ -13,6 +13,7 @@ use super::local::{self, Asked, Place};
 use super::{PythonError, Result, lockfile};
 use crate::directory::Dir;
 use crate::recipe::PythonTable;
+use crate::release::without_password;
 use std::path::{Path, PathBuf};
 
 /// Where an environment lies if nothing else is configured.
@@ -138,7 +139,9 @@ fn include(asked: &mut Asked<'_>, file: &Path, named_by: Option<&Path>) -> Resul
 fn take(asked: &mut Asked<'_>, path: &Path, above: &Path, line: &str) -> Result<()> {
     asked.hashed |= line.contains("--hash=") || line.contains("--hash ") || line == "--require-hashes";
     match Line::of(line) {
-        Line::Include(target) if target.contains("://") => asked.bind(format!("{} includes {target}", path.display())),
+        Line::Include(target) if target.contains("://") => {
+            asked.bind(format!("{} includes {}", path.display(), without_password(target)));
+        }
         Line::Include(target) => include(asked, &above.join(target), Some(path))?,
         Line::Wheels(target) if target.contains("://") => {}
         Line::Wheels(target) => {

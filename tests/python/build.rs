@@ -212,6 +212,14 @@ fn the_digest_covers_wheels_however_they_are_reached_or_serves_one_release() {
 }
 
 #[test]
+fn a_password_in_what_is_included_is_in_no_reason() {
+    let sandbox = Sandbox::new(With::Pip);
+    let table = sandbox.offline_code("one", "-r https://bob:s3cret@h.example/all.txt\n");
+    let plan = python::plan(&Dir::open(&sandbox.release("one")).unwrap(), &table).unwrap().unwrap();
+    assert_eq!(plan.bound.as_deref(), Some("requirements.txt includes https://bob:***@h.example/all.txt"));
+}
+
+#[test]
 fn links_are_followed_inside_the_release_only() {
     let sandbox = Sandbox::new(With::Pip);
     sandbox.code("one", &[("requirements/all.txt", "greeting\n")]);
