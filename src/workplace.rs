@@ -43,10 +43,12 @@ impl Workplace {
         self.dress(self.tools.program("/bin/sh")).naming_orphans().args(["-c", command, "sh"]).args(arguments)
     }
 
-    /// A program, looked for in the release's python_env first.
+    /// A program, looked for in the release's python_env first. One there that leads to nothing any more is no reason to
+    /// take the host's: that would be another Python.
     pub fn program(&self, name: &OsStr) -> Program {
         let own = self.python.as_ref().map(|python| python.join("bin").join(name)).filter(|_| is_bare(name));
-        let file = own.filter(|file| file.is_file()).map_or_else(|| name.to_owned(), PathBuf::into_os_string);
+        let own = own.filter(|file| file.symlink_metadata().is_ok());
+        let file = own.map_or_else(|| name.to_owned(), PathBuf::into_os_string);
         self.dress(self.tools.program(file))
     }
 

@@ -65,8 +65,14 @@ pub(super) fn become_program(
     let name = program.name();
     let cause = program.replace();
     let kind = if cause.kind() == std::io::ErrorKind::NotFound { Kind::NotFound } else { Kind::NotExecutable };
-    Ok(Error::new(kind, format!("cannot run {name} in release {id}: {cause}"))
-        .hint("it is looked for in python_env first, then on PATH"))
+    let is_there = name.contains('/') && place.directory().join(&name).symlink_metadata().is_ok();
+    let hint = match kind {
+        Kind::NotFound if is_there => {
+            "it is there, but not what it leads to or its first line names: `releasectl doctor` knows a dead python_env"
+        }
+        _ => "it is looked for in python_env first, then on PATH",
+    };
+    Ok(Error::new(kind, format!("cannot run {name} in release {id}: {cause}")).hint(hint))
 }
 
 /// Refuses to go on with a release while a process runs yet that the attempt before has started: when we are killed only our

@@ -98,6 +98,21 @@ fn a_command_runs_in_the_release_with_its_environment_and_the_callers_streams() 
 }
 
 #[test]
+fn a_program_of_a_dead_environment_is_not_the_hosts_and_is_told_as_what_it_is() {
+    let tree = Sandbox::laid_out();
+    let source = tree.code("code", "", &[("python_env/bin/serve", "#!/no/such/python\n")]);
+    std::process::Command::new("chmod").arg("+x").arg(tree.beside("code/python_env/bin/serve")).status().unwrap();
+    std::os::unix::fs::symlink("/no/such/python", tree.beside("code/python_env/bin/sh")).unwrap();
+    tree.done(&["create", &source, "--id", "A"]);
+    tree.done(&["activate", "A"]);
+    for name in ["serve", "sh"] {
+        let said = tree.ends(127, &["exec", "--", name]).stderr;
+        assert!(said.contains(&format!("python_env/bin/{name} in release A")), "{said}");
+        assert!(said.contains("it is there, but not what it leads to or its first line names"), "{said}");
+    }
+}
+
+#[test]
 fn manage_and_task_run_what_the_recipe_says() {
     let tree = Sandbox::laid_out();
     let recipe = "manage = \"sh manage.sh\"\n[task.greet]\nrun = 'echo \"hello from $RELEASECTL_RELEASE\"; exit 9'\n";
