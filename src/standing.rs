@@ -15,6 +15,8 @@ pub struct Standing {
     pub before: Chain,
     /// What the journal believes to be live; another release there means that somebody else moved the link.
     pub believed: Option<ReleaseId>,
+    /// Releases that another hand made live since, and those that its list names, as far as that is known.
+    pub recorded: Vec<ReleaseId>,
     /// The last flip, if it has no outcome yet.
     pub unsettled: Option<Unsettled>,
     /// What the programs are still owed.

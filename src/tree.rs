@@ -32,6 +32,7 @@ use crate::directory::{Dir, Identity, PathError, kind};
 use crate::journal::Tail;
 use crate::layout::{ADOPTED, BUILD_LOG, CURRENT, Layout, MANIFEST, OWN_MANIFEST, RELEASES, STATE};
 use crate::lock::{Lease, Wait};
+use crate::operation::Record;
 use crate::pin::{PREFIX, Pin};
 use crate::release::{Manifest, ReleaseId};
 use crate::sealed::unseal;
@@ -326,8 +327,16 @@ impl Tree {
 
     /// What the journal says of the flips so far, and where `current` leads now.
     pub fn standing(&self) -> Result<Standing> {
-        let tail = Tail::read(&self.state, &standing::is_enough)?;
-        Ok(Standing::new(&tail.records, self.live()?.id()))
+        self.standing_after(&Tail::read(&self.state, &standing::is_enough)?.records)
+    }
+
+    /// The same by the end of the journal that has been read.
+    pub fn standing_after(&self, records: &[Record]) -> Result<Standing> {
+        let mut standing = Standing::new(records, self.live()?.id());
+        if let Some(moved) = self.moved(&standing) {
+            (standing.chain, standing.recorded) = (moved.chain, moved.listed);
+        }
+        Ok(standing)
     }
 }
 

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::python;
 use crate::release::{ReleaseId, StepRecord};
 use crate::supervisor::SupervisorError;
-use crate::tree::Tree;
+use crate::tree::{Tree, TreeError};
 use serde::Serialize;
 
 /// A change of what is live, or that there was none to make.
@@ -69,9 +69,13 @@ impl Activation {
     }
 }
 
-/// Refuses a release that cannot go live: not ready, or with a Python that does not run any more.
+/// Refuses a release that cannot go live: not ready, or with a Python that does not run any more. What the next change
+/// takes over can.
 pub(super) fn alive(context: &Context, tree: &Tree, id: &ReleaseId) -> Result<()> {
-    let manifest = tree.activatable(id)?;
+    let manifest = match tree.activatable(id) {
+        Err(TreeError::Foreign(_)) if tree.is_awaited(&tree.standing()?, id) => return Ok(()),
+        manifest => manifest?,
+    };
     let Some(environment) = manifest.python else { return Ok(()) };
     let path = tree.layout().release(id).join(&environment.directory);
     python::alive(&context.tools, &path).map(drop).map_err(|error| {

@@ -52,7 +52,8 @@ pub struct Surroundings<'a> {
     tree: &'a Tree,
     usage: &'a Usage,
     live: Option<ReleaseId>,
-    previous: Option<ReleaseId>,
+    /// What a rollback would go to.
+    pub(super) previous: Option<ReleaseId>,
     activated: BTreeMap<ReleaseId, Timestamp>,
     /// Asked for only if a release is not ready: the kernel takes its time to answer.
     held: OnceCell<Vec<u64>>,

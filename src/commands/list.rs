@@ -39,6 +39,5 @@ pub fn run(context: &Context) -> Result<Outcome> {
         }
         releases.extend(around.describe(&entry));
     }
-    let previous = releases.iter().find(|release| release.previous).map(|release| release.id.clone());
-    Ok(Outcome::List(Listing { current: standing.live, previous, releases, foreign }))
+    Ok(Outcome::List(Listing { current: standing.live.clone(), previous: around.previous, releases, foreign }))
 }

@@ -8,7 +8,7 @@ use super::{Context, Outcome, Target};
 use crate::error::{Error, Result};
 use crate::operation::Operation;
 use crate::release::{ReleaseId, State};
-use crate::tree::Tree;
+use crate::tree::{Tree, TreeError};
 
 /// What is asked for.
 #[derive(Clone, Debug, Default)]
@@ -52,7 +52,10 @@ pub fn run(context: &Context, wanted: &Rollback) -> Result<Outcome> {
 fn choose(tree: &Tree, wanted: &Rollback) -> Result<ReleaseId> {
     let Some(target) = &wanted.to else { return Target::Previous.resolve(tree) };
     let id = target.resolve(tree)?;
-    let manifest = tree.activatable(&id)?;
+    let manifest = match tree.activatable(&id) {
+        Err(TreeError::Foreign(_)) if tree.is_awaited(&tree.standing()?, &id) => return Ok(id),
+        manifest => manifest?,
+    };
     let live = tree.live()?;
     if manifest.state(false) == State::Bad && live.id() != Some(&id) {
         let why = manifest.bad.unwrap_or_default();

@@ -66,7 +66,7 @@ pub fn run(context: &Context) -> Result<Outcome> {
     let tree = context.tree()?;
     let tail = Tail::read(tree.state(), &standing::is_enough)?;
     let live = tree.live()?;
-    let standing = Standing::new(&tail.records, live.id());
+    let standing = tree.standing_after(&tail.records)?;
     let unfinished = standing::unfinished(&tail.records).into_iter().map(|(_, begin)| {
         let (to, by) = (begin.to.clone(), begin.by.clone());
         Unfinished { operation: begin.operation, to, by }

@@ -20,7 +20,8 @@ use std::sync::Arc;
 use tar::{Archive, Entry, EntryType};
 
 /// Why a member is refused whose extended header does not read line by line.
-const BROKEN: &str = "its extended header is damaged or holds a line break; make the tar with --no-acls and --no-xattrs";
+const BROKEN: &str =
+    "its extended header is damaged or holds a line break; make the tar with --no-acls and --no-xattrs";
 /// Why a file is refused of which the tar leaves out the holes, in either of the two ways.
 const SPARSE: &str = "it is a sparse file; make the tar without --sparse";
 /// What a member's data is copied with.

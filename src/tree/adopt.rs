@@ -1,7 +1,7 @@
 //! Taking over releases that were there before us: nothing is moved or renamed, and what is known of them is kept in our
 //! own directory.
 
-use super::{Found, LockedTree, Result, remains};
+use super::{Found, LockedTree, Result, Tree, remains};
 use crate::clock::Timestamp;
 use crate::directory::{Dir, kind};
 use crate::operation::{Begin, Operation, Outcome};
@@ -76,8 +76,7 @@ impl LockedTree<'_> {
     fn adopt_one(&self, told: &Told, number: u64) -> Result<()> {
         let (id, now) = (&told.id, self.actor.clock.now());
         let dir = self.tree.open_release(id)?;
-        let modified = || Timestamp::from_unix(dir.own_stat().ok()?.st_mtime);
-        let created = told.created_at.or_else(modified).unwrap_or(now);
+        let created = told.created_at.or_else(|| self.tree.modified(id)).unwrap_or(now);
         let location = dir.path().display().to_string();
         let origin = Origin { kind: SourceKind::Adopted, location, r#ref: None, revision: revision(&dir) };
         let mut manifest = Manifest::begin(id.clone(), number, created, self.actor.by.clone(), origin);
@@ -87,6 +86,13 @@ impl LockedTree<'_> {
             Condition::Bad(why) => (manifest.ready_at, manifest.bad) = (Some(now), Some(why.to_owned())),
         }
         self.write_manifest(&manifest)
+    }
+}
+
+impl Tree {
+    /// When the directory of a release was last changed, which is when it was made as far as anybody knows.
+    pub(super) fn modified(&self, id: &ReleaseId) -> Option<Timestamp> {
+        Timestamp::from_unix(self.open_release(id).ok()?.own_stat().ok()?.st_mtime)
     }
 }
 

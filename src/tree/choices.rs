@@ -24,10 +24,17 @@ impl Tree {
         for id in standing.chain.candidates(standing.live.as_ref()) {
             match self.release(id) {
                 Ok(manifest) if manifest.ready_at.is_some() && manifest.bad.is_none() => return Ok(Some(id.clone())),
+                Err(TreeError::Foreign(_)) if self.is_awaited(standing, id) => return Ok(Some(id.clone())),
                 Err(error @ TreeError::Path(_)) => return Err(error),
                 Ok(_) | Err(_) => {}
             }
         }
         Ok(None)
+    }
+
+    /// Whether `id` is another tool's release that went live, or was recorded as good, unseen by us: the next change takes
+    /// it over.
+    pub fn is_awaited(&self, standing: &Standing, id: &ReleaseId) -> bool {
+        standing.recorded.contains(id) && self.open_release(id).is_ok()
     }
 }

@@ -31,29 +31,35 @@ impl Tree {
             let mut manifests = entries.iter().filter_map(Entry::manifest);
             manifests.any(|m| m.id == *id && m.ready_at.is_some() && m.bad.is_none())
         };
-        let target = standing.chain.candidates(standing.live.as_ref()).find(|id| ready(id)).cloned();
+        let good = |id: &&ReleaseId| ready(id) || self.is_awaited(standing, id);
+        let target = standing.chain.candidates(standing.live.as_ref()).find(good).cloned();
         let tail = Tail::read(self.state(), &standing::is_enough)?;
         let unfinished = standing::unfinished(&tail.records);
         let facts = |entry: &Entry| {
             let leased = leased(entry);
             let manifest = entry.manifest();
+            // What will be taken over is judged as if it were: the newest of all.
+            let awaited =
+                standing.recorded.iter().find(|id| entry.name == id.as_str() && self.is_awaited(standing, id));
+            let (id, awaited) = (entry.id().or(awaited), awaited.filter(|_| entry.id().is_none()));
             let release = match &entry.found {
                 Found::Release(manifest) => Some((manifest.id.clone(), manifest.state(leased))),
                 Found::Reserved(id) => Some((id.clone(), if leased { State::Building } else { State::Incomplete })),
-                Found::Damaged(..) | Found::Foreign => None,
+                Found::Foreign => awaited.map(|id| (id.clone(), State::Ready)),
+                Found::Damaged(..) => None,
             };
-            let is = |other: Option<&ReleaseId>| entry.id().is_some() && entry.id() == other;
+            let is = |other: Option<&ReleaseId>| id.is_some() && id == other;
             Facts {
                 name: entry.name.to_string_lossy().into_owned(),
                 release,
-                sequence: manifest.map_or(0, |manifest| manifest.sequence),
-                created_at: manifest.map(|manifest| manifest.created_at),
+                sequence: manifest.map_or(if awaited.is_some() { u64::MAX } else { 0 }, |manifest| manifest.sequence),
+                created_at: manifest.map(|manifest| manifest.created_at).or_else(|| self.modified(awaited?)),
                 bytes: manifest.map_or(0, |manifest| manifest.bytes),
                 current: is(standing.live.as_ref()) || holding.as_ref() == Some(&entry.name),
                 rollback_target: is(target.as_ref()),
                 pin: entry.pin,
                 leased,
-                in_use: !usage.known || entry.id().is_some_and(|id| !usage.of(id).is_empty()),
+                in_use: !usage.known || id.is_some_and(|id| !usage.of(id).is_empty()),
                 unfinished: unfinished.iter().any(|(_, begin)| is_pending(begin, entry, leased)),
             }
         };

@@ -108,7 +108,7 @@ impl LockedTree<'_> {
         let (from, to) = (self.standing.believed.clone(), self.standing.live.clone());
         // What is live before there is any history was not moved behind our back.
         let found = self.is_new();
-        let moved = to.as_ref().and_then(|to| self.moved(from.as_ref(), to, &self.standing.before)).filter(|_| !found);
+        let moved = self.tree.moved(&self.standing).filter(|_| !found);
         let cause = match &moved {
             _ if found => "it was live before the history began",
             Some(moved) if moved.rolled_back => "the older tooling rolled back",

@@ -1,11 +1,12 @@
 //! `RELEASES.txt`, where there is one: kept true after every change, so that the older tooling can still be used, and read
 //! for what the older tooling did meanwhile. It follows `current` and our history; neither ever waits for it.
 
-use super::{Found, LockedTree, Result, remains};
+use super::{Found, LockedTree, Result, Tree, remains};
 use crate::layout::RELEASES_TXT;
 use crate::operation::Chain;
 use crate::predecessor::ledger::{kept_true, listed};
 use crate::release::ReleaseId;
+use crate::standing::Standing;
 
 /// What another hand did to `current`.
 pub(super) struct Moved {
@@ -58,10 +59,14 @@ impl LockedTree<'_> {
         let entry = self.tree.entry(id.as_str().as_ref()).ok().flatten();
         entry.is_some_and(|entry| matches!(entry.found, Found::Foreign) || self.is_good(id))
     }
+}
 
-    /// What the list says of how `current` came to lead from `from` to `to`; nothing if there is none, or it can't be read.
-    pub(super) fn moved(&self, from: Option<&ReleaseId>, to: &ReleaseId, before: &Chain) -> Option<Moved> {
-        let text = remains::text(self.tree.root(), RELEASES_TXT).unwrap_or_default()?;
+impl Tree {
+    /// What the list says of how another hand moved `current`; nothing if there is none, or it can't be read.
+    pub(super) fn moved(&self, standing: &Standing) -> Option<Moved> {
+        let (from, before) = (standing.believed.as_ref(), &standing.before);
+        let to = standing.live.as_ref().filter(|_| standing.was_moved())?;
+        let text = remains::text(self.root(), RELEASES_TXT).unwrap_or_default()?;
         let all = listed(&text);
         let known = |id: &ReleaseId| all.iter().rposition(|other| other == id);
         let reached = known(to);

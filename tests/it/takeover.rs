@@ -240,8 +240,21 @@ fn p20_releases_txt_is_kept_true_and_the_older_tooling_goes_on_working() {
         fabric_builds(&tree, id);
         fabric_activates(&tree, id);
     }
+    // A look foretells it, and records nothing.
+    let before = tree.picture();
+    for words in [&["status"][..], &["list"]] {
+        assert_eq!(tree.json(words)["previous"], "2026-11-26_10.00", "{words:?}");
+    }
+    for words in [&["rollback", "--dry-run"][..], &["rollback", "--dry-run", "--to", "2026-11-26_10.00"]] {
+        assert_eq!(tree.json(words)["to"], "2026-11-26_10.00", "{words:?}");
+    }
+    assert!(tree.run(&["doctor"]).stdout.contains("a rollback would go to 2026-11-26_10.00"));
+    let foretold = tree.json(&["clean", "--keep", "0", "--dry-run"]);
+    assert_eq!(tree.picture(), before);
     let answer = tree.ends(0, &["pin", "current", "--days", "1"]);
     assert!(answer.stderr.contains("changed by another hand"), "{}", answer.stderr);
+    assert_kept(&foretold, "2026-11-26_10.00", "rollback_target");
+    assert_kept(&foretold, "2026-11-27_10.00", "current");
     assert_eq!(summary(&tree).1, "2026-11-27_10.00");
     assert_eq!(summary(&tree).2, "2026-11-26_10.00");
     assert_eq!(ledger(&tree), [DAYS[0], DAYS[2], "2026-11-26_10.00", "2026-11-27_10.00"]);
