@@ -91,7 +91,10 @@ fn current(context: &Context, tree: &Tree) -> Check {
         Err(error) => return Check::bad(name, error.to_string(), "move it away, then `releasectl activate`"),
     };
     match live {
-        Live::Nothing => Check::good(name, "nothing is live"),
+        Live::Nothing => match tree.standing().ok().and_then(|standing| standing.believed) {
+            Some(id) => Check::bad(name, format!("it is gone, and led to {id}"), format!("`releasectl activate {id}`")),
+            None => Check::good(name, "nothing is live"),
+        },
         Live::Release(id) => match tree.release(&id) {
             Ok(manifest) if manifest.state(false) == release::State::Ready => match alive(context, tree, &id) {
                 Ok(()) => Check::good(name, format!("{id} is live")),

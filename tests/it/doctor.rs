@@ -45,3 +45,16 @@ fn what_nobody_may_change_in_the_mirrors_the_cache_or_the_trash_is_seen() {
     }
     tree.done(&["doctor"]);
 }
+
+#[test]
+fn a_current_that_somebody_removed_is_seen_with_what_brings_it_back() {
+    let tree = Sandbox::with_live(&["A", "B"]);
+    tree.done(&["rollback"]);
+    fs::remove_file(tree.at("current")).unwrap();
+    let told = tree.ends(6, &["doctor"]).stdout;
+    assert!(told.contains("it is gone, and led to A") && told.contains("`releasectl activate A`"), "{told}");
+    tree.done(&["activate", "A"]);
+    tree.done(&["doctor"]);
+    tree.done(&["deactivate", "--yes"]);
+    assert!(tree.done(&["doctor"]).contains("nothing is live"));
+}
