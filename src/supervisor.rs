@@ -81,7 +81,8 @@ pub struct Change<'a> {
     pub already: BTreeMap<String, i32>,
     /// One process at a time, or in two halves.
     pub restart: Restart,
-    /// Whether a program that does not come up keeps no other one from it: on the way back, from what is no good.
+    /// Whether a program that does not come up, or whose hook fails, keeps no other one from it: on the way back, from what
+    /// is no good.
     pub thorough: bool,
 }
 

@@ -191,6 +191,26 @@ fn what_does_not_come_up_on_the_way_back_keeps_nothing_else_on_what_is_no_good()
     }
 }
 
+#[test]
+fn a_hook_that_fails_on_the_way_back_keeps_nothing_else_on_what_is_no_good() {
+    for (hook, stays) in [("drain", "B"), ("undrain", "A")] {
+        let host = format!("[hooks]\n{hook} = 'case $RELEASECTL_PROGRAM in a:*) test ! -e ../../away;; esac'\n");
+        let world = World::of(Version::Debian, &host);
+        let conf = sleeper("a", "") + &sleeper("b", "") + &script("c", "c.sh", "");
+        world.build("A", &conf, &[("c.sh", WAITS)]);
+        world.build("B", &(conf + &sleeper("new", "")), &[("c.sh", "touch ../../away; exit 3\n")]);
+        world.done("activate A");
+        let said = world.ends(5, "activate B").stderr;
+        assert!(said.contains(&format!("did not come up either: the {hook} hook failed for a:a")), "{said}");
+        assert!(said.contains("not done: a:a\n"), "{said}");
+        assert_eq!(["a", "b", "c"].map(|program| world.works_in(program)), [stays, "A", "A"]);
+        assert!(!world.states().contains_key("new"));
+        fs::remove_file(world.tree.at("away")).unwrap();
+        world.done("restart");
+        world.is_well("A", &["a", "b", "c"]);
+    }
+}
+
 /// What is left after `releasectl activate B` was killed when `moment` came.
 fn killed_at(world: &World, moment: impl Fn() -> bool) {
     let mut child = world.command("activate B").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();

@@ -44,7 +44,7 @@ impl<'a> Roll<'a> {
     }
 
     /// Does everything that `plan` says; what was done so far is in `done` even after an error. If it is to be `thorough`, a
-    /// program that does not come up keeps no other one from it.
+    /// program that does not stop or come up, or whose hook fails, keeps no other one from it.
     pub(in crate::supervisor) fn carry_out(
         &mut self,
         plan: &Plan,
@@ -55,8 +55,10 @@ impl<'a> Roll<'a> {
         self.done.at_rest.clone_from(&plan.at_rest);
         self.done.up_before.clone_from(&plan.up);
         for group in &plan.remove {
-            self.remove(group)?;
-            self.done.removed.push(group.clone());
+            let removed = self.remove(group);
+            if self.bears(removed)? {
+                self.done.removed.push(group.clone());
+            }
         }
         for group in &plan.replace {
             let replaced = self.replace(group, plan);
@@ -69,12 +71,12 @@ impl<'a> Roll<'a> {
             ignore(self.client.add_group(group), &[Fault::AlreadyAdded])?;
         }
         let added: Vec<String> = plan.add.iter().flat_map(|group| self.members(group, |s| s.autostart)).collect();
-        let came_up = self.wait_up(&added, true);
+        let mut came_up = self.wait_up(&added, true);
+        if came_up.is_ok() && !plan.remove.is_empty() {
+            // It may stand for what was drained under another name, and will not run again.
+            came_up = self.undrain(&added);
+        }
         if self.bears(came_up)? {
-            if !plan.remove.is_empty() {
-                // It may stand for what was drained under another name, and will not run again.
-                self.undrain(&added)?;
-            }
             self.done.added.clone_from(&plan.add);
         }
         self.restart(&plan.restart, restart)?;
@@ -92,7 +94,7 @@ impl<'a> Roll<'a> {
     /// Whether something was done, or did not come about and is to be borne; then it is told in the end.
     fn bears(&mut self, outcome: Result<(), SupervisorError>) -> Result<bool, SupervisorError> {
         match outcome {
-            Err(error @ SupervisorError::NotUp { .. }) if self.thorough => {
+            Err(error) if self.thorough && !error.is_unreachable() => {
                 self.setback.get_or_insert(error);
                 Ok(false)
             }
