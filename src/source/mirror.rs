@@ -15,6 +15,15 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(1800);
 /// Where git leaves the first thing a fetch asked for. A ref of our own would show in what `export-subst` writes.
 pub(super) const FETCHED: &str = "FETCH_HEAD";
+/// What names the objects of most repositories, and of the others.
+const SHA1: &str = "sha1";
+const SHA256: &str = "sha256";
+
+/// What a repository offers: its HEAD, if that leads somewhere, and how it names its objects.
+struct Offer {
+    heads: &'static [&'static str],
+    hash: &'static str,
+}
 
 /// A mirror, ours alone while this lives.
 #[derive(Debug)]
@@ -36,14 +45,24 @@ impl<'a> Mirror<'a> {
         let mirror = Self { dir, location, tools, _lease: lease };
         mirror.clear_leftovers()?;
         if !mirror.is_whole()? {
-            mirror.init()?;
+            mirror.init(SHA1)?;
         }
         Ok(mirror)
     }
 
-    fn init(&self) -> Result<()> {
+    /// Makes an empty one whose objects have the names that `hash` gives, and whose refs are in files, whatever git does by
+    /// default here.
+    fn init(&self, hash: &str) -> Result<()> {
         self.dir.unlink("HEAD")?;
-        Ok(self.git(["init", "--quiet", "--bare", "."]).capture().map(drop)?)
+        let init = self.git(["init", "--quiet", "--bare", "."]);
+        let init = init.env("GIT_DEFAULT_HASH", hash).env("GIT_DEFAULT_REF_FORMAT", "files");
+        Ok(init.capture().map(drop)?)
+    }
+
+    /// What names its objects.
+    fn hash(&self) -> &'static str {
+        let said = self.git(["config", "extensions.objectFormat"]).capture();
+        if said.is_ok_and(|said| said.starts_with(SHA256.as_bytes())) { SHA256 } else { SHA1 }
     }
 
     /// Whether git takes it for a repository. `git init` writes HEAD before or after the others, as its version has it, and
@@ -69,7 +88,7 @@ impl<'a> Mirror<'a> {
     }
 
     /// Throws all of it away: whoever needs something of it fetches it anew.
-    fn empty(&self) -> Result<()> {
+    fn empty(&self, hash: &str) -> Result<()> {
         self.dir.unlink("HEAD")?;
         for name in self.dir.names()? {
             let removed = removal::delete_any(&self.dir, &name, &|_| {});
@@ -77,17 +96,16 @@ impl<'a> Mirror<'a> {
                 return Err(error.into());
             }
         }
-        self.init()
+        self.init(hash)
     }
 
     /// What git's failure to read from here comes from. A mirror that turns out to be damaged is empty afterwards, if what
     /// it held can be had again.
     pub(super) fn explain(&self, error: SourceError) -> SourceError {
         let SourceError::Tool(cause @ ToolError::Failed { .. }) = error else { return error };
-        if !self.is_damaged() || self.offered().is_none() {
-            return cause.into();
-        }
-        match self.empty() {
+        let offer = if self.is_damaged() { self.offered() } else { None };
+        let Some(offer) = offer else { return cause.into() };
+        match self.empty(offer.hash) {
             Ok(()) => SourceError::Mirror { path: self.dir.path().to_owned(), cause },
             Err(error) => error,
         }
@@ -110,18 +128,18 @@ impl<'a> Mirror<'a> {
     }
 
     /// Brings everything that can be asked for by name: branches, tags and HEAD; of a local repository every ref. If
-    /// that fails because the mirror was damaged, it is made anew.
+    /// that fails because the mirror was damaged, or because objects have other names there, it is made anew.
     pub(super) fn update(&self, stages: &dyn Stages) -> Result<()> {
         stages.begin("fetch", None);
         let fetched = self.bring(&["HEAD"]).or_else(|error| {
-            let Some(heads) = self.offered() else { return Err(error) };
+            let Some(Offer { heads, hash }) = self.offered() else { return Err(error) };
             // A repository whose HEAD leads nowhere has branches all the same.
             let fetched = if heads.is_empty() { self.bring(heads) } else { Err(error) };
             fetched.or_else(|error| {
-                if !self.is_damaged() {
+                if hash == self.hash() && !self.is_damaged() {
                     return Err(error);
                 }
-                self.empty()?;
+                self.empty(hash)?;
                 self.bring(heads)
             })
         });
@@ -129,11 +147,16 @@ impl<'a> Mirror<'a> {
         fetched
     }
 
-    /// The HEAD of the repository, if it leads somewhere, whatever this mirror is like; `None` if nobody answers.
-    fn offered(&self) -> Option<&'static [&'static str]> {
+    /// What the repository offers, whatever this mirror is like; `None` if nobody answers.
+    fn offered(&self) -> Option<Offer> {
         let outside = git::remote(self.tools, self.dir.path().parent()?);
         let said = outside.args(["ls-remote", "--quiet", "--", self.location, "HEAD"]).capture().ok()?;
-        Some(if said.split(|byte| *byte == b'\n').any(|line| line.ends_with(b"\tHEAD")) { &["HEAD"] } else { &[] })
+        let head = said.split(|byte| *byte == b'\n').find_map(|line| line.strip_suffix(b"\tHEAD"));
+        Some(match head.map(<[u8]>::len) {
+            Some(64) => Offer { heads: &["HEAD"], hash: SHA256 },
+            Some(_) => Offer { heads: &["HEAD"], hash: SHA1 },
+            None => Offer { heads: &[], hash: self.hash() },
+        })
     }
 
     /// Brings these and every ref.

@@ -101,3 +101,30 @@ fn a_submodules_commit_that_nobody_published_is_no_wrong_ref() {
     let said = tree.ends(1, &["create", code.to_str().unwrap()]).stderr;
     assert!(said.contains("submodule part: ") && said.contains("has no ref or commit"), "{said}");
 }
+
+#[test]
+fn a_mirror_is_of_its_repositorys_kind_whatever_git_makes_by_default() {
+    let tree = Sandbox::laid_out();
+    let mirrors = || fs::read_dir(tree.at(".releasectl/mirror")).unwrap().map(|mirror| mirror.unwrap().path());
+    let repository = |hash: &str| {
+        let repository = tree.beside("app");
+        let _ = fs::remove_dir_all(&repository);
+        fs::create_dir_all(&repository).unwrap();
+        tree.git(&repository, &["init", "--quiet", "--initial-branch=master", &format!("--object-format={hash}")]);
+        fs::write(repository.join("version"), hash).unwrap();
+        tree.commit(&repository, hash);
+        repository.to_str().unwrap().to_owned()
+    };
+    // The second takes the place of the first, as one that is converted does.
+    for (hash, default) in [("sha1", "sha256"), ("sha256", "sha1")] {
+        let source = repository(hash);
+        configure(&tree, &format!("[init]\n\tdefaultObjectFormat = {default}\n\tdefaultRefFormat = reftable\n"));
+        for id in ["A", "B"].map(|name| format!("{name}{hash}")) {
+            tree.done(&["create", &source, "--id", &id]);
+            assert_eq!(fs::read_to_string(tree.release(&id).join("version")).unwrap(), hash);
+            assert_eq!(tree.json(&["verify", &id])["contents"], true);
+        }
+        assert!(mirrors().all(|mirror| !mirror.join("reftable").exists()), "{hash}");
+        configure(&tree, "");
+    }
+}
