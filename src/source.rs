@@ -16,7 +16,7 @@ mod tar;
 mod writers;
 
 pub use dir::open_dir;
-pub use git::{Commit, fetch, prune};
+pub use git::{Commit, fetch};
 pub use incoming::Incoming;
 pub use pack::{Packed, links_out, pack};
 

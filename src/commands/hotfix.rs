@@ -127,12 +127,11 @@ fn make(
             let (earlier, link) = (earlier_source(tree, build.id())?, context.config.settings.source.link);
             let (tree, earlier) = (tree.root().identity()?, earlier.as_ref());
             let site = Site { release, mirrors: &mirrors, tree, earlier, link, tools, stages };
-            let had = old.erase(&site)?;
+            old.erase(&site)?;
             if let Some(made) = source::bring(&Ready::Commit(new.clone()), &site).map_err(in_the_way)? {
                 // What is not from this commit is added when the build is committed.
                 build.take_listing(made, &[])?;
             }
-            source::prune(build.dir(), &had);
         }
         Fix::Patch(text, reverse) => patch(context, build.dir().path(), text, *reverse)?,
     }

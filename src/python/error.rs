@@ -115,7 +115,8 @@ impl PythonError {
                  or install that Python again"
                     .to_owned()
             }
-            Self::Path(_) | Self::Tool(_) | Self::Malformed { .. } => return None,
+            Self::Malformed { .. } => "correct it in the code, and build that".to_owned(),
+            Self::Path(_) | Self::Tool(_) => return None,
         };
         Some(text)
     }

@@ -14,6 +14,7 @@ use super::{PythonError, Result, lockfile};
 use crate::directory::Dir;
 use crate::recipe::PythonTable;
 use crate::release::without_password;
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 /// Where an environment lies if nothing else is configured.
@@ -127,7 +128,12 @@ fn include(asked: &mut Asked<'_>, file: &Path, named_by: Option<&Path>) -> Resul
     if !asked.enter(&path) {
         return Ok(());
     }
-    let text = String::from_utf8_lossy(&asked.file("requirements", &path)?).into_owned();
+    let bytes = asked.file("requirements", &path)?;
+    let text = String::from_utf8_lossy(&bytes);
+    if matches!(text, Cow::Owned(_)) {
+        // pip knows other encodings; what such a file includes cannot be read here.
+        asked.bind(format!("{} is not UTF-8", path.display()));
+    }
     let above = path.parent().unwrap_or(Path::new("")).to_owned();
     for line in logical_lines(&text) {
         take(asked, &path, &above, &line)?;

@@ -64,12 +64,18 @@ fn find(mirror: &Mirror<'_>, location: &str, reference: Option<&str>, stages: &d
 }
 
 impl Commit {
-    /// Removes every file of this commit, submodules included, from the release. What else is there stays. Returns the
-    /// directories it had, for [`prune`] once other code is there.
-    pub fn erase(&self, site: &Site<'_>) -> Result<BTreeSet<PathBuf>> {
+    /// Removes every file of this commit, submodules included, from the release, and the directories in which nothing is
+    /// left: Python would take them for packages. What else is there stays.
+    pub fn erase(&self, site: &Site<'_>) -> Result<()> {
         let mut had = BTreeSet::new();
         self.erase_at(Path::new(""), site, 0, &mut had)?;
-        Ok(had)
+        // What is in a directory comes behind it.
+        for path in had.iter().rev() {
+            let Some((above, name)) = path.parent().zip(path.file_name()) else { continue };
+            // One that is not empty stays.
+            let _ = site.release.open_below(above).and_then(|parent| parent.remove_dir(name));
+        }
+        Ok(())
     }
 
     fn erase_at(&self, at: &Path, site: &Site<'_>, depth: usize, had: &mut BTreeSet<PathBuf>) -> Result<()> {
@@ -99,16 +105,6 @@ impl Commit {
             }
         }
         Ok(())
-    }
-}
-
-/// Removes those of the directories `had` that nothing is in any more: Python would take them for packages.
-pub fn prune(release: &Dir, had: &BTreeSet<PathBuf>) {
-    // What is in a directory comes behind it.
-    for path in had.iter().rev() {
-        let Some((above, name)) = path.parent().zip(path.file_name()) else { continue };
-        // One that is not empty stays.
-        let _ = release.open_below(above).and_then(|parent| parent.remove_dir(name));
     }
 }
 

@@ -198,18 +198,19 @@ fn a_hotfix_to_a_ref_leaves_no_empty_directory_and_links_what_is_shared_from_the
     tree.code(
         "code.git",
         "[shared]\ndirs = ['media']\n",
-        &[("gone/deep/x.py", ""), ("made/x.py", ""), ("app/x.py", "")],
+        &[("gone/deep/x.py", ""), ("made/x.py", ""), ("app/x.py", ""), ("turned/x.py", "")],
     );
     tree.commit(&repository, "with directories");
     tree.done(&["deploy", repository.to_str().unwrap()]);
     for path in ["made/generated", "app/generated"] {
         fs::write(tree.at("current").join(path), "").unwrap();
     }
-    tree.git(&repository, &["rm", "-r", "--quiet", "gone", "made", "app/x.py"]);
-    tree.code("code.git", "[shared]\ndirs = ['media', 'uploads']\n", &[]);
+    tree.git(&repository, &["rm", "-r", "--quiet", "gone", "made", "app/x.py", "turned"]);
+    tree.code("code.git", "[shared]\ndirs = ['media', 'uploads']\n", &[("turned", "a file now")]);
     tree.commit(&repository, "without them");
     tree.done(&["hotfix", "--ref", "master"]);
     assert!(!tree.at("current/gone").exists(), "Python would take it for a package");
+    assert!(tree.at("current/turned").is_file());
     assert!(tree.at("current/made/generated").exists() && tree.at("current/app/generated").exists());
     for name in ["media", "uploads"] {
         assert_eq!(fs::read_link(tree.at("current").join(name)).unwrap(), PathBuf::from("../../shared").join(name));

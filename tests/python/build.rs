@@ -212,6 +212,16 @@ fn the_digest_covers_wheels_however_they_are_reached_or_serves_one_release() {
 }
 
 #[test]
+fn what_cannot_be_read_here_serves_one_release() {
+    let sandbox = Sandbox::new(With::Pip);
+    let table = sandbox.offline_code("one", "");
+    let wide = "\u{feff}-r base.txt\r\n".encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>();
+    sandbox.file("one", "requirements.txt", &wide);
+    let plan = python::plan(&Dir::open(&sandbox.release("one")).unwrap(), &table).unwrap().unwrap();
+    assert_eq!(plan.bound.as_deref(), Some("requirements.txt is not UTF-8"));
+}
+
+#[test]
 fn a_password_in_what_is_included_is_in_no_reason() {
     let sandbox = Sandbox::new(With::Pip);
     let table = sandbox.offline_code("one", "-r https://bob:s3cret@h.example/all.txt\n");
