@@ -21,6 +21,28 @@ pub struct Standing {
     pub unsettled: Option<Unsettled>,
     /// What the programs are still owed.
     pub owed: Owed,
+    /// What the last flip means for what it came from and went to.
+    pub marks: Marks,
+}
+
+/// What the last flip that was made means for the marks of two releases. A full disk may have kept them from being written.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Marks {
+    /// Its number: what was built since is not meant.
+    pub since: u64,
+    /// It went live though it was bad, and is not any more.
+    pub good: Option<ReleaseId>,
+    /// It was rolled back from, and is bad.
+    pub bad: Option<ReleaseId>,
+}
+
+impl Marks {
+    /// Those of the flip `begin`, number `seq`.
+    pub fn of(seq: u64, begin: &Begin) -> Self {
+        let good = begin.to.clone().filter(|_| begin.bad.is_some());
+        let bad = begin.from.clone().filter(|_| begin.operation == Operation::Rollback);
+        Self { since: seq, good, bad }
+    }
 }
 
 /// What the programs are owed since they were last confirmed to be up from the live release.
@@ -80,19 +102,20 @@ impl Standing {
     pub fn new(records: &[Record], live: Option<&ReleaseId>) -> Self {
         let outcomes = outcomes(records);
         let mut standing = Self { live: live.cloned(), ..Self::default() };
-        let mut last: Option<&Begin> = None;
+        let mut last: Option<(u64, &Begin)> = None;
         for Record { seq, event, .. } in records {
             match event {
                 Event::Begin(begin) if begin.operation.is_flip() => {
                     let made = standing.fold(*seq, begin, outcomes.get(seq));
-                    last = if made { Some(begin) } else { last };
+                    last = if made { Some((*seq, begin)) } else { last };
                 }
                 Event::Confirmed(done) if done.outcome == Outcome::Done => standing.owed = Owed::default(),
                 Event::Programs(programs) => standing.owed.changed_by(programs),
                 Event::Begin(_) | Event::Step(_) | Event::Done(_) | Event::Confirmed(_) => {}
             }
         }
-        if let Some(flip) = last {
+        if let Some((seq, flip)) = last {
+            standing.marks = Marks::of(seq, flip);
             standing.chain = flip.chain.clone().unwrap_or_default();
             standing.believed.clone_from(&flip.to);
         }

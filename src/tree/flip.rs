@@ -8,7 +8,7 @@ use crate::durable::Durability;
 use crate::layout::{CURRENT, RELEASES};
 use crate::operation::{Begin, Done, Event, Following, Operation, Outcome, Programs};
 use crate::release::ReleaseId;
-use crate::standing::Owed;
+use crate::standing::{Marks, Owed};
 use nix::sys::signal::SigSet;
 use std::ffi::OsString;
 use std::time::Instant;
@@ -118,7 +118,8 @@ impl LockedTree<'_> {
             self.standing.chain = moved.chain.clone();
         }
         let (chain, cause) = (Some(self.standing.chain.clone()), Some(cause.to_owned()));
-        let begin = Begin { from, to: to.clone(), chain, cause, ..Begin::of(Operation::External, &self.actor.by) };
+        let bad = to.as_ref().and_then(|to| self.tree.release(to).ok()?.bad);
+        let begin = Begin { from, to: to.clone(), chain, cause, bad, ..Begin::of(Operation::External, &self.actor.by) };
         let seq = self.begin(&begin)?;
         let listed = moved.as_ref().map_or(to.iter().cloned().collect(), |moved| moved.listed.clone());
         for id in &listed {
@@ -129,6 +130,7 @@ impl LockedTree<'_> {
         }
         self.done(seq, Outcome::Done, Instant::now(), None);
         self.standing.owed.after(seq, &begin);
+        self.standing.marks = Marks::of(seq, &begin);
         if !found {
             let shown = to.as_ref().map_or("nothing", |id| id.as_str());
             self.notice(format!("current was changed by another hand and leads to {shown} now; that is recorded"));

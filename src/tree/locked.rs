@@ -9,7 +9,7 @@ use crate::lock::{Holder, TreeLock, Wait};
 use crate::operation::{Begin, Done, Event, Operation, Outcome, Step};
 use crate::release::{Manifest, ReleaseId, StepRecord};
 use crate::sealed::seal;
-use crate::standing::{self, Standing};
+use crate::standing::{self, Marks, Standing};
 use std::time::{Duration, Instant};
 
 /// How much is held back for a full disk.
@@ -214,7 +214,20 @@ impl LockedTree<'_> {
         if self.standing.was_moved() {
             self.record_move()?;
         }
+        self.mark_again();
         Ok(())
+    }
+
+    /// Writes the marks of the last flip that are not there: the disk was full then, or another hand made it.
+    fn mark_again(&mut self) {
+        let Marks { since, good, bad } = self.standing.marks.clone();
+        let there = |id: &ReleaseId| self.tree.release(id).ok().filter(|manifest| manifest.sequence < since);
+        if let Some(id) = good.filter(|id| there(id).is_some_and(|manifest| manifest.bad.is_some())) {
+            self.mark(&id, None);
+        }
+        if let Some(id) = bad.filter(|id| there(id).is_some_and(|manifest| manifest.bad.is_none())) {
+            self.mark(&id, Some(super::flip::rolled_back(self.actor.clock.now())));
+        }
     }
 
     /// Records that nobody knows whether what an earlier run made live came up. What its programs are owed stays owed.

@@ -330,6 +330,52 @@ fn p15_on_a_full_disk_rollback_still_works_and_clean_brings_the_ballast_back() {
 }
 
 #[test]
+fn p15_marks_that_a_full_disk_kept_from_being_written_are_written_later() {
+    if !as_root_or_left_out("a full disk") {
+        return;
+    }
+    let tree = Sandbox::new();
+    let (root, source) = (tree.root(), tree.source("x"));
+    fs::create_dir(&root).unwrap();
+    // Without a ballast there is room for the history's next lines, and for nothing else.
+    let script = r#"program=$1; root=$2; source=$3
+        run() { "$program" --root "$root" "$@"; }
+        full() { rm -f "$root/.releasectl/ballast"; cat /dev/zero > "$root/filler" 2>/dev/null || true; }
+        mount -t tmpfs -o size=8m none "$root"
+        for id in A B; do run create "$source" --id $id; run activate $id; done >/dev/null
+        full
+        run rollback 2>&1 | grep -q 'warning: release B could not be marked'
+        run list | grep -q '^  B  *ready'
+        rm "$root/filler"
+        run pin A --forever >/dev/null
+        run list | grep -q '^  B  *bad'
+        full
+        run activate B 2>&1 | grep -q 'warning: release B could not be marked'
+        run list | grep -q '^[*] B  *bad'
+        rm "$root/filler"
+        run unpin A >/dev/null
+        run list | grep -q '^[*] B  *ready'
+        run rollback >/dev/null
+        run remove B >/dev/null
+        run create "$source" --id B >/dev/null
+        run list | grep -q '^  B  *ready'"#;
+    let output = in_mount_namespace(&tree, &format!("set -x; {script}"), &[&root, &source]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn p01_a_bad_release_that_another_hand_made_live_is_not_bad_any_more() {
+    let tree = Sandbox::with_live(&["A", "B"]);
+    tree.done(&["rollback"]);
+    fs::remove_file(tree.at("current")).unwrap();
+    std::os::unix::fs::symlink("releases/B", tree.at("current")).unwrap();
+    tree.done(&["pin", "A", "--forever"]);
+    assert_eq!(tree.states()["B"], "ready");
+    tree.done(&["rollback"]);
+    assert_eq!((tree.live().as_deref(), tree.states()["B"].as_str()), (Some("A"), "bad"));
+}
+
+#[test]
 fn a_release_that_was_given_away_is_told_with_its_path_and_comes_back() {
     if !as_root_or_left_out("giving a release away") {
         return;
