@@ -36,7 +36,10 @@ pub fn run(context: &Context, target: Option<&Target>) -> Result<Outcome> {
     let release = tree.open_release(&id)?;
     // What another tool has made has no log of ours.
     let state = release.stat(STATE)?.map(|_| release.open_dir(STATE)).transpose()?;
-    let bytes = state.map_or(Ok(Vec::new()), |state| end_of(&state))?;
+    let bytes = state.as_ref().map_or(Ok(Vec::new()), end_of)?;
+    if state.is_none() {
+        context.stages.warn(&format!("release {id} was not built by releasectl, and has no log"));
+    }
     Ok(Outcome::Log(Log { release: id, log: String::from_utf8_lossy(&bytes).into_owned() }))
 }
 

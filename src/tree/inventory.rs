@@ -11,7 +11,7 @@ use crate::layout::{INVENTORY, STATE};
 pub(super) use listing::add;
 use listing::{in_order, look, look_again, parse, plain, write_line};
 use serde::Serialize;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -55,10 +55,13 @@ impl Difference {
 pub struct Inventory(Vec<u8>);
 
 impl Inventory {
-    /// Reads the inventory of the release `dir`; `None` if it has none.
+    /// Reads the inventory of the release `dir`; `None` if it has none, as one that another tool has made.
     pub fn read(dir: &Dir) -> Result<Option<Self>> {
-        let bytes = dir.open_dir(STATE).and_then(|state| state.read_file(INVENTORY, LARGEST))?;
-        Ok(bytes.map(Self))
+        let state = match dir.open_dir(STATE) {
+            Err(error) if error.cause.kind() == ErrorKind::NotFound => return Ok(None),
+            opened => opened?,
+        };
+        Ok(state.read_file(INVENTORY, LARGEST)?.map(Self))
     }
 
     /// What it says of each path; `None` if it is damaged.

@@ -72,6 +72,14 @@ fn p20_mina_numbers_are_numbers_and_the_only_release_is_not_deleted() {
     let laid = taken_over(&tree);
     assert_eq!((&laid["tool"], &laid["current"], &laid["previous"]), (&json!("mina"), &json!("1"), &json!(null)));
     tree.refused(&["rollback"]);
+    let said = tree.ends(3, &["verify"]).stderr;
+    assert!(said.contains("release 1 has no inventory to compare with: it was there before releasectl"), "{said}");
+    let logged = tree.ends(0, &["log", "1"]);
+    assert!(
+        logged.stdout.is_empty() && logged.stderr.contains("warning: release 1 was not built"),
+        "{}",
+        logged.stderr
+    );
     assert!(tree.release("1").join("version").exists());
     fs::remove_dir_all(tree.at(".releasectl")).unwrap();
     (2..=11).for_each(|_| mina.run("deploy"));
