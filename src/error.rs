@@ -136,7 +136,7 @@ impl From<TreeError> for Error {
             TreeError::Path(error) => error.into(),
             TreeError::Lock(error) => error.into(),
             TreeError::NoTree(_) => {
-                Self::refused(message).hint("`releasectl init` lays one out; `deploy` and `create` do it too")
+                Self::refused(message).hint("`releasectl init` lays one out, or takes over what is there")
             }
             TreeError::NotOurs(_) => {
                 Self::refused(message).hint("`releasectl init` takes it over without moving anything")

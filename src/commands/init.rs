@@ -4,7 +4,7 @@ use super::{Context, Outcome};
 use crate::error::Result;
 use crate::predecessor::{Condition, Tool};
 use crate::release::ReleaseId;
-use crate::tree::{Laid, SharedPaths};
+use crate::tree::{Laid, Live, SharedPaths};
 use serde::Serialize;
 
 /// What was laid out or taken over.
@@ -51,6 +51,9 @@ pub fn run(context: &Context) -> Result<Outcome> {
     let Laid { tree, account, shared, changed, .. } = laid;
     if let Some(doubt) = account.doubt {
         context.stages.warn(doubt);
+    }
+    if let Live::Elsewhere(target) = tree.live()? {
+        context.stages.warn(&format!("current leads to {}, which is no release here", target.display()));
     }
     let standing = tree.standing()?;
     let previous = tree.rollback_target(&standing).unwrap_or_else(|error| {

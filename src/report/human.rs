@@ -176,7 +176,11 @@ fn clean(out: &mut String, cleaned: &Cleaned) -> std::fmt::Result {
     for warning in &cleaned.warnings {
         writeln!(out, "warning: {warning}")?;
     }
-    writeln!(out, "{} {would}, {} freed", cleaned.removed.len(), size(cleaned.freed_bytes))
+    match (cleaned.removed.len(), cleaned.freed_bytes) {
+        // What another tool has made was not measured.
+        (count, 0) if cleaned.dry_run && count > 0 => writeln!(out, "{count} {would}; their size is not known"),
+        (count, bytes) => writeln!(out, "{count} {would}, {} freed", size(bytes)),
+    }
 }
 
 fn list(out: &mut String, listing: &Listing, paint: Paint) -> std::fmt::Result {

@@ -96,6 +96,20 @@ fn p08_what_a_file_system_has_of_its_own_is_no_release() {
 }
 
 #[test]
+fn p20_what_is_live_and_no_release_is_told_when_its_tree_is_taken_over() {
+    let tree = Sandbox::new();
+    fs::create_dir_all(tree.release("A").join("public")).unwrap();
+    for target in ["/srv/elsewhere", "releases/A/public", "releases/gone"] {
+        let _ = fs::remove_dir_all(tree.at(".releasectl"));
+        let _ = fs::remove_file(tree.at("current"));
+        std::os::unix::fs::symlink(target, tree.at("current")).unwrap();
+        let said = tree.ends(0, &["init"]).stderr;
+        assert!(said.contains(&format!("warning: current leads to {target}, which is no release here")), "{said}");
+        assert_eq!(fs::read_link(tree.at("current")).unwrap(), std::path::Path::new(target));
+    }
+}
+
+#[test]
 fn p20_a_current_that_is_no_link_is_refused_before_anything_is_made() {
     for directory in [true, false] {
         let tree = of_old();
