@@ -28,15 +28,13 @@ pub fn run(context: &Context, wanted: &Rollback) -> Result<Outcome> {
     let tree = context.tree()?;
     if wanted.dry_run {
         let live = tree.live()?.id().cloned();
-        expect(live.as_ref(), wanted.expected.as_ref())?;
-        let to = choose(&tree, wanted)?;
+        let to = choose(&tree, live.as_ref(), wanted)?;
         alive(context, &tree, &to)?;
         let activation = Activation::of(live.as_ref() != Some(&to), live, Some(to), "rollback");
         return Ok(Outcome::Activate(Activation { dry_run: true, ..activation }));
     }
     let mut locked = context.lock(&tree)?;
-    expect(locked.standing().live.as_ref(), wanted.expected.as_ref())?;
-    let to = choose(&tree, wanted)?;
+    let to = choose(&tree, locked.standing().live.as_ref(), wanted)?;
     alive(context, &tree, &to)?;
     let live_now = GoLive { operation: Operation::Rollback, to: &to, cause: "rollback", restart: !wanted.no_restart };
     let activation = go_live(context, &mut locked, &live_now)?;
@@ -48,16 +46,19 @@ pub fn run(context: &Context, wanted: &Rollback) -> Result<Outcome> {
     Ok(Outcome::Activate(activation))
 }
 
-/// Where to go: what was asked for, which must be ready and not bad, or what was live before.
-fn choose(tree: &Tree, wanted: &Rollback) -> Result<ReleaseId> {
-    let Some(target) = &wanted.to else { return Target::Previous.resolve(tree) };
-    let id = target.resolve(tree)?;
+/// Where to go: what was asked for, which must be ready and not bad, or what was live before. What `live` is must be
+/// expected, unless it is what was asked for: whoever lost the answer may repeat the command.
+fn choose(tree: &Tree, live: Option<&ReleaseId>, wanted: &Rollback) -> Result<ReleaseId> {
+    let target = wanted.to.as_ref().map(|target| target.resolve(tree)).transpose()?;
+    if target.is_none() || target.as_ref() != live {
+        expect(live, wanted.expected.as_ref())?;
+    }
+    let Some(id) = target else { return Target::Previous.resolve(tree) };
     let manifest = match tree.activatable(&id) {
         Err(TreeError::Foreign(_)) if tree.is_awaited(&tree.standing()?, &id) => return Ok(id),
         manifest => manifest?,
     };
-    let live = tree.live()?;
-    if manifest.state(false) == State::Bad && live.id() != Some(&id) {
+    if manifest.state(false) == State::Bad && live != Some(&id) {
         let why = manifest.bad.unwrap_or_default();
         let hint = format!("`releasectl activate {id}` makes it live all the same");
         return Err(Error::refused(format!("release {id} is bad: {why}")).hint(hint));

@@ -275,8 +275,17 @@ fn a_finished_command_repeated_is_a_success_that_changes_nothing() {
     }
     tree.done(&["rollback", "--to", "A"]);
     let before = tree.picture();
-    assert_eq!(tree.json(&["rollback", "--to", "A"])["changed"], false);
-    assert_eq!(tree.picture(), before);
+    // A caller who lost the answer repeats its own words.
+    for words in [
+        &["rollback", "--to", "A"][..],
+        &["rollback", "--to", "A", "--expect-current", "B"],
+        &["rollback", "--to", "A", "--expect-current", "B", "--dry-run"],
+        &["activate", "A", "--expect-current", "B"],
+    ] {
+        let document = tree.json(words);
+        assert_eq!((&document["ok"], &document["changed"]), (&true.into(), &false.into()), "{document}");
+        assert_eq!(tree.picture(), before, "{words:?}");
+    }
     tree.done(&["deactivate", "--yes"]);
     let before = tree.picture();
     assert_eq!(tree.json(&["deactivate", "--yes"])["changed"], false);

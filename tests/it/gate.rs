@@ -274,7 +274,7 @@ fn what_a_key_may_do_it_does_through_sshd_and_the_history_names_it() {
     assert_eq!(path, format!("{}\n", tree.release("B").display()));
     assert_eq!(fs::read_to_string(tree.release("B").join("version")).unwrap(), "handed in");
     admitted(ask("/usr/bin/releasectl activate \"B\" --expect-current 'A'", b""));
-    assert_eq!(ask("activate B --expect-current A", b"").code, 3, "the verb's own refusal");
+    assert_eq!(ask("activate A --expect-current A", b"").code, 3, "the verb's own refusal");
     admitted(ask("rollback", b""));
     assert_eq!(tree.live().as_deref(), Some("A"));
     let listing: serde_json::Value = serde_json::from_str(&admitted(ask("list --json", b""))).unwrap();
