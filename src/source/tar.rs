@@ -135,6 +135,9 @@ impl<'a, 'w> Unpacking<'a, 'w> {
             }
             tell(count as u64 + 1);
         }
+        if at_end.get() && last.as_os_str().is_empty() {
+            return Err(refuse(&last, "there is nothing in it"));
+        }
         if at_end.get() {
             return Err(refuse(&last, "it was cut short: there is no end mark"));
         }
@@ -353,7 +356,12 @@ pub(super) fn open_making(root: &Dir, path: &Path) -> std::result::Result<Dir, P
 
 /// The reason may quote the archive, which may hold anything: it is kept short and without control characters.
 pub(super) fn refuse(member: &Path, why: impl Into<String>) -> SourceError {
-    let why = why.into().chars().filter(|c| !c.is_control()).take(200).collect();
+    let mut why = why.into();
+    // What stands in a header's place is quoted to nobody.
+    if let Some(at) = why.find("numeric field ").filter(|at| why[*at..].contains(" when getting cksum")) {
+        why.replace_range(at.., "no header of a tar is where one should be");
+    }
+    let why = why.chars().filter(|c| !c.is_control()).take(200).collect();
     if member.as_os_str().is_empty() {
         return SourceError::NoTar { why };
     }

@@ -288,6 +288,17 @@ fn p17_what_is_no_tar_at_all_makes_no_release() {
         // Nothing of it reaches the terminal as it is.
         assert!(!answer.stderr.chars().any(|c| c.is_control() && c != '\n'), "{n}: {:?}", answer.stderr);
     }
+    for (id, bytes, why) in [
+        ("nothing", &b""[..], "there is nothing in it"),
+        (
+            "page",
+            &[&b"<html>not found</html>"[..], &[b' '; 1024]].concat(),
+            "no header of a tar is where one should be",
+        ),
+    ] {
+        let said = create(&tree, id, bytes).stderr;
+        assert!(said.contains(why) && !said.contains("html"), "{said}");
+    }
     assert!(tree.states().values().all(|state| state == "incomplete"));
 }
 
