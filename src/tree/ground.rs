@@ -29,10 +29,11 @@ impl Tree {
         [&self.root, &self.releases, &self.state].into_iter().try_for_each(|dir| dir.ensure_writable("."))?;
         [LOCK, JOURNAL].into_iter().try_for_each(|name| self.state.ensure_writable(name))?;
         [MIRROR, CACHE, TRASH].into_iter().try_for_each(|name| self.refuse_unwritable_in(name))?;
-        // Of an ext4 that an error has made read-only, only a file that is opened tells.
+        // Of an ext4 that an error made read-only, and of what may only be appended to, only an opened file tells.
         let live =
             self.live().ok().and_then(|live| self.releases.open_dir(live.id()?.as_str()).ok()?.open_dir(STATE).ok());
-        let opened = [Some((&self.state, LOCK)), live.as_ref().map(|state| (state, MANIFEST))];
+        let opened =
+            [Some((&self.state, LOCK)), Some((&self.state, JOURNAL)), live.as_ref().map(|state| (state, MANIFEST))];
         for (dir, name) in opened.into_iter().flatten() {
             if dir.stat(name)?.is_some() {
                 dir.open_or_create(name, 0o600)?;

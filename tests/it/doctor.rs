@@ -43,6 +43,16 @@ fn what_nobody_may_change_in_the_mirrors_the_cache_or_the_trash_is_seen() {
         assert!(told.contains(&format!("cannot write to {}: ", place.display())), "{told}");
         drop(frozen);
     }
+    if crate::sandbox::is_root() {
+        let append_only = |change: &str| {
+            let journal = tree.at(".releasectl/journal.jsonl");
+            assert!(tree.clean("chattr").arg(change).arg(journal).status().unwrap().success());
+        };
+        append_only("+a");
+        let told = tree.ends(6, &["doctor"]).stdout;
+        append_only("-a");
+        assert!(told.contains("BAD  file system") && told.contains("journal.jsonl: "), "{told}");
+    }
     tree.done(&["doctor"]);
 }
 
