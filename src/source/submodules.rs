@@ -19,12 +19,15 @@ impl Commit {
             return Ok(Vec::new());
         }
         let settings = mirror.git(["config", "--blob", &blob, "-z", "--list"]).capture()?;
-        let urls = parse_modules(&String::from_utf8_lossy(&settings));
+        let settings = String::from_utf8_lossy(&settings);
+        let modules = parse_modules(&settings);
         let tree = mirror.git(["ls-tree", "-r", "-z", "--full-tree", &self.hash]).capture()?;
         let links = tree.split(|byte| *byte == 0).filter_map(gitlink);
+        let links = links.filter(|(_, path)| modules.get(path).is_none_or(|module| module.update != Some("none")));
         let module = |(hash, path): (String, PathBuf)| {
             let refuse = |why: &str| SourceError::Submodule { path: path.display().to_string(), why: why.to_owned() };
-            let url = urls.get(&path).ok_or_else(|| refuse(".gitmodules gives no url for it"))?;
+            let url = modules.get(&path).and_then(|module| module.url);
+            let url = url.ok_or_else(|| refuse(".gitmodules gives no url for it"))?;
             let location =
                 resolve_url(&self.location, url).ok_or_else(|| refuse("its url is not one to fetch from"))?;
             Ok((path, Self { location, hash, submodules: true }))
@@ -41,19 +44,29 @@ fn gitlink(line: &[u8]) -> Option<(String, PathBuf)> {
     (fields.next() == Some("160000")).then(|| Some((fields.nth(1)?.to_owned(), path)))?
 }
 
-/// `submodule.NAME.KEY\nVALUE\0…` → path → url
-fn parse_modules(settings: &str) -> BTreeMap<PathBuf, String> {
-    let mut by_name: BTreeMap<&str, (Option<&str>, Option<&str>)> = BTreeMap::new();
+/// What `.gitmodules` says of one.
+#[derive(Default)]
+struct Module<'t> {
+    path: Option<&'t str>,
+    url: Option<&'t str>,
+    /// How it is brought up to date; with `none` git leaves it out.
+    update: Option<&'t str>,
+}
+
+/// `submodule.NAME.KEY\nVALUE\0…`, by their paths.
+fn parse_modules(settings: &str) -> BTreeMap<PathBuf, Module<'_>> {
+    let mut by_name: BTreeMap<&str, Module<'_>> = BTreeMap::new();
     for (key, value) in settings.split('\0').filter_map(|entry| entry.split_once('\n')) {
         let Some((name, key)) = key.strip_prefix("submodule.").and_then(|rest| rest.rsplit_once('.')) else { continue };
         let module = by_name.entry(name).or_default();
         match key {
-            "path" => module.0 = Some(value),
-            "url" => module.1 = Some(value),
+            "path" => module.path = Some(value),
+            "url" => module.url = Some(value),
+            "update" => module.update = Some(value),
             _ => {}
         }
     }
-    by_name.into_values().filter_map(|(path, url)| Some((PathBuf::from(path?), url?.to_owned()))).collect()
+    by_name.into_values().filter_map(|module| Some((PathBuf::from(module.path?), module))).collect()
 }
 
 /// The URL of a submodule, a relative one taken from its parent's. A repository that came over the network may not name

@@ -103,6 +103,23 @@ fn a_submodules_commit_that_nobody_published_is_no_wrong_ref() {
 }
 
 #[test]
+fn a_submodule_that_git_is_told_to_leave_out_is_left_out() {
+    let tree = Sandbox::laid_out();
+    let (code, part) = (tree.repository("app"), tree.repository("part"));
+    let file = ["-c", "protocol.file.allow=always"];
+    for name in ["part", "extra"] {
+        tree.git(&code, &[&file[..], &["submodule", "--quiet", "add", part.to_str().unwrap(), name]].concat());
+    }
+    tree.git(&code, &["config", "--file", ".gitmodules", "submodule.extra.update", "none"]);
+    tree.git(&code, &["config", "--file", ".gitmodules", "submodule.extra.url", "https://127.0.0.1:1/extra"]);
+    tree.commit(&code, "with both");
+    tree.done(&["create", code.to_str().unwrap(), "--id", "A"]);
+    assert!(tree.release("A").join("part/version").exists());
+    assert_eq!(fs::read_dir(tree.release("A").join("extra")).unwrap().count(), 0);
+    assert_eq!(tree.json(&["verify", "A"])["ok"], true);
+}
+
+#[test]
 fn a_mirror_is_of_its_repositorys_kind_whatever_git_makes_by_default() {
     let tree = Sandbox::laid_out();
     let mirrors = || fs::read_dir(tree.at(".releasectl/mirror")).unwrap().map(|mirror| mirror.unwrap().path());
