@@ -179,6 +179,9 @@ impl From<ConfigError> for Error {
             ConfigError::Link(_) => {
                 (Kind::Configuration, "put the file there instead of the link, or name it with --config".to_owned())
             }
+            ConfigError::Path(error) if error.is_no_file() => {
+                (Kind::Configuration, "look what is there: a configuration must be a file".to_owned())
+            }
             ConfigError::Path(_) => (Kind::Configuration, "the file must be readable for whoever runs this".to_owned()),
         };
         Self::new(kind, message).hint(hint)

@@ -139,7 +139,10 @@ fn a_mistake_is_named_with_its_line_and_what_was_probably_meant() {
     assert!(ends(&tree, 7, &file, &["list"]).contains("where the tree is"));
     ends(&tree, 7, &tree.beside("etc/none.toml"), &["list"]);
     ends(&tree, 7, &tree.beside("none/production.toml"), &["list"]);
-    ends(&tree, 7, &tree.beside("etc"), &["list"]);
+    for no_file in [&tree.beside("etc"), Path::new("/dev/null")] {
+        let said = ends(&tree, 7, no_file, &["list"]);
+        assert!(said.contains("it is not a regular file") && !said.contains("chmod"), "{said}");
+    }
 }
 
 #[test]
