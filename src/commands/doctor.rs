@@ -192,7 +192,10 @@ fn lock(tree: &Tree) -> Result<Check> {
         let message = format!("{} can be opened by others, who could hold it for ever", path.display());
         return Ok(Check::bad(name, message, format!("`chmod 600 {}`", path.display())));
     }
-    Ok(match crate::lock::tree_lock_holder(tree.state()) {
+    // One that could leave no note, on a full disk, is known to the kernel.
+    let holder = crate::lock::tree_lock_holder(tree.state());
+    let holder = holder.or_else(|| crate::lock::holder_of(stat.st_ino));
+    Ok(match holder {
         Some(holder) => {
             Check::good(name, format!("held by {} (pid {}, `{}`)", holder.user, holder.pid, holder.command))
         }

@@ -114,6 +114,8 @@ fn p06_busy_never_names_a_holder_that_is_dead() {
     let document = tree.json(&["activate", "A"]);
     assert_eq!(document["error"]["kind"], "busy");
     assert_eq!(document["error"]["holder"]["pid"], other.pid(), "{document}");
+    let checked = tree.done(&["doctor"]);
+    assert!(checked.contains("held by") && checked.contains(&format!("(pid {}, `flock", other.pid())), "{checked}");
     drop(other.0.stdin.take());
     other.0.wait().unwrap();
     tree.done(&["activate", "A"]);
