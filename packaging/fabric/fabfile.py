@@ -3,6 +3,7 @@
     fab production deploy
     fab production deploy --resume
     fab production rollback
+    fab production rollback --to 2026-11-22_23.40       # where it stopped half-way
 
 `fleet.toml` beside this file, or the file that FLEET names, says which hosts an environment has; those come first that
 are to be deployed first, which is where migrations are run:
@@ -144,12 +145,12 @@ def deploy(c, resume=False, keep_days=None, ref=None):
 
 def unfinished(hosts):
     """The newest release of any host, built everywhere."""
-    listings = [{one["id"]: one["state"] for one in listing["releases"]} for listing in hosts.ask_all("list")]
-    names = {name for listing in listings for name in listing}
-    if not names:
+    listings = [listing["releases"] for listing in hosts.ask_all("list")]
+    if not any(listings):
         raise Exit("there is no deploy to go on with", 3)
-    name = max(names)
-    for host, listing in zip(hosts.hosts, listings):
+    name = max((one["created_at"] or "", one["id"]) for releases in listings for one in releases)[1]
+    for host, releases in zip(hosts.hosts, listings):
+        listing = {one["id"]: one["state"] for one in releases}
         if name not in listing:
             hosts.ask(host, "create", "--id", name)
         elif listing[name] == "incomplete":
@@ -172,10 +173,17 @@ def unlink_current(c):
 
 
 @task
-def rollback(c):
-    """Make the release live that was live before, if it is the same one on all hosts"""
+def rollback(c, to=None):
+    """Make the release live that was live before, if it is the same one on all hosts; --to goes on where that stopped"""
     hosts = fleet(c)
     seen = hosts.ask_all("status")
+    if to:
+        left = [(host, one["current"]) for host, one in zip(hosts.hosts, seen) if one["current"] != to]
+        for host, _ in left:
+            hosts.ask(host, "rollback", "--to", to, "--dry-run")
+        for host, current in left:
+            hosts.tell(host, "rollback", "--to", to, "--expect-current", current or "none")
+        return
     plans = hosts.ask_all("rollback", "--dry-run", may_refuse=True)
     hosts.alike("are alike", [(one["current"], one.get("fingerprint")) for one in seen])
     to = hosts.alike("would go back to the same release", [plan and plan["to"] for plan in plans])

@@ -45,9 +45,11 @@ fn fabric_deploys_to_three_hosts_under_load_and_back() {
     });
 }
 
-/// What was not built on one host is built there, and all of them have it.
+/// What was not built on one host is built there, and all of them have it; a rollback that stopped goes on.
 fn resumed(world: &World, site: &Site<'_>, fabric: &Fabric) {
     let before = world.live();
+    // Newer by its name, and older.
+    world.on(&world.hosts[0], "releasectl create --id zzz && sleep 1");
     site.publish("four");
     world.on(&world.hosts[1], "rm /etc/no-builds-here");
     world.on(&world.hosts[2], "touch /etc/no-builds-here");
@@ -59,6 +61,13 @@ fn resumed(world: &World, site: &Site<'_>, fabric: &Fabric) {
     let live = world.live();
     assert!(live[0] != before[0] && live.iter().all(|id| *id == live[0]), "{live:?}");
     assert_eq!(world.on(&world.hosts[2], "cat $(releasectl path)/version"), "four");
+    world.on(&world.hosts[0], "releasectl rollback");
+    assert!(!fabric.roll_back(world).status.success());
+    for to in [before[0].as_deref().unwrap(), "nowhere"] {
+        let output = fabric.fab(world, &["production", "rollback", "--to", to]);
+        assert_eq!(output.status.success(), to != "nowhere", "{}", told(&output));
+        assert_eq!(world.live(), before);
+    }
 }
 
 fn the_other_tasks(world: &World, fabric: &Fabric) {
