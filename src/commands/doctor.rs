@@ -10,6 +10,7 @@ use crate::journal;
 use crate::layout::{BALLAST, LOCK, STATE, TRASH};
 use crate::release;
 use crate::sharing;
+use crate::supervisor::Supervisor;
 use crate::supervisor::rpc::methods::{Process, State};
 use crate::tree::{Found, Live, Tree, TreeError};
 use crate::usage;
@@ -74,7 +75,8 @@ pub fn run(context: &Context) -> Result<Outcome> {
     ];
     checks.extend(shared(context, &tree));
     if let Some(config) = configured(context) {
-        checks.extend([supervisor(config), wiring(context, &tree, config), programs(context, &tree, config)]);
+        let (check, supervisor) = supervisor(config);
+        checks.extend([check, wiring(context, &tree, config), programs(context, &tree, supervisor.as_ref())]);
     }
     Ok(Outcome::Doctor(Diagnosis { checks }))
 }
@@ -305,15 +307,16 @@ fn shared(context: &Context, tree: &Tree) -> Option<Check> {
     Some(Check::bad(name, message, "put it there"))
 }
 
-fn supervisor(config: &Path) -> Check {
+fn supervisor(config: &Path) -> (Check, Option<Supervisor>) {
     let name = "supervisor";
-    match connect(config).and_then(|supervisor| Ok(as_root(|| supervisor.client().version())?)) {
-        Ok(version) => Check::good(name, format!("supervisord {version} answers")),
-        Err(error) => {
-            let hint = error.hint().unwrap_or("see supervisord's own log");
-            Check::bad(name, error.to_string(), hint)
-        }
-    }
+    let answered = connect(config).and_then(|supervisor| {
+        let version = as_root(|| supervisor.client().version())?;
+        Ok((Check::good(name, format!("supervisord {version} answers")), Some(supervisor)))
+    });
+    answered.unwrap_or_else(|error| {
+        let hint = error.hint().unwrap_or("see supervisord's own log");
+        (Check::bad(name, error.to_string(), hint), None)
+    })
 }
 
 fn wiring(context: &Context, tree: &Tree, config: &Path) -> Check {
@@ -330,7 +333,7 @@ fn wiring(context: &Context, tree: &Tree, config: &Path) -> Check {
     }
 }
 
-fn programs(context: &Context, tree: &Tree, config: &Path) -> Check {
+fn programs(context: &Context, tree: &Tree, supervisor: Option<&Supervisor>) -> Check {
     let name = "programs";
     let Ok(standing) = tree.standing() else { return Check::good(name, "not known while current is no link") };
     let declared = ours(context, tree, &standing);
@@ -347,7 +350,7 @@ fn programs(context: &Context, tree: &Tree, config: &Path) -> Check {
         return Check::bad(name, message, hint);
     }
     // That it does not answer is another check's.
-    let processes = connect(config).and_then(|supervisor| as_root(|| supervisor.owned(&declared))).unwrap_or_default();
+    let processes = supervisor.and_then(|supervisor| as_root(|| supervisor.owned(&declared)).ok()).unwrap_or_default();
     let failed: Vec<String> = processes.iter().filter(|p| p.state == State::Fatal).map(Process::label).collect();
     if !failed.is_empty() {
         let hint = "`releasectl supervisorctl tail NAME` shows what it said last, `releasectl start` tries it again";

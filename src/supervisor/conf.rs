@@ -69,6 +69,7 @@ impl ConfError {
             Self::Missing { .. } => {
                 "is supervisor installed? [supervisor] config of the host's file says where its configuration is"
             }
+            Self::Path(error) if error.is_full() => "make room there, then repeat it",
             Self::Path(error) if error.cause.kind() == io::ErrorKind::PermissionDenied => {
                 "run it as whoever may read that file, usually root"
             }

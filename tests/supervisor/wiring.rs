@@ -1,6 +1,7 @@
 //! The include, judged by supervisord's own parser: exactly the files that were there and ours, and every byte back.
 
 use crate::sandbox::{Sandbox, Version, run, sleeper};
+use releasectl::directory::PathError;
 use releasectl::supervisor::conf::edit::Wired;
 use releasectl::supervisor::conf::{ConfError, wire};
 use std::fs;
@@ -138,6 +139,8 @@ fn a_missing_a_read_only_and_an_ambiguous_file_are_said_to_be_so() {
     let wire = || wire::wire(&config, &root, "production").unwrap_err();
     assert!(matches!(wire(), ConfError::Missing { path } if path == config));
     assert!(wire().hint().contains("is supervisor installed?"));
+    let full = ConfError::from(PathError::new("write", &config, nix::errno::Errno::ENOSPC));
+    assert!(full.hint().contains("make room"));
     fs::write(&config, "[include]\nfiles=a\n[supervisord]\n[include]\nfiles=b\n").unwrap();
     let error = wire().to_string();
     assert!(wire().hint().contains("correct that file"));
