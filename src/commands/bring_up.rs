@@ -71,12 +71,15 @@ pub(super) fn again(context: &Context, locked: &mut LockedTree<'_>, live: &Relea
         return Ok(Told::Programs(Done::default().into()));
     };
     let started = Instant::now();
-    let step = Step { before: &way.before, wanted: standing.owed.up.clone(), back: None, cause: "restart" };
+    // What a deploy under way has stopped for its steps does not run, and is its own to start again.
+    let stopped = standing.owed.since.is_none() && tree.is_deploying();
+    let wanted = if stopped { BTreeSet::new() } else { standing.owed.up.clone() };
+    let step = Step { before: &way.before, wanted, back: None, cause: "restart" };
     match bring(context, tree, Some(&supervisor), &way.side, step) {
         Ok(done) => {
             if let Some(since) = standing.owed.since {
                 locked.confirmed(since, Outcome::Done, started, Some("by a later restart".to_owned()));
-            } else {
+            } else if !stopped {
                 settle(locked, &standing);
             }
             context.tell(locked);

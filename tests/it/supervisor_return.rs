@@ -1,5 +1,6 @@
 //! A release that does not come up: what was live before is live again, and up; and what a kill leaves.
 
+use crate::sandbox::Started;
 use crate::supervised::{Version, World, script, signal, sleeper, until};
 use std::fs;
 use std::process::Stdio;
@@ -310,4 +311,26 @@ fn programs_that_are_not_as_they_should_be_are_told_with_what_mends_them() {
     fs::write(&well, "").unwrap();
     world.done("start");
     world.done("doctor");
+}
+
+#[test]
+fn a_restart_meanwhile_does_not_start_what_a_deploy_has_stopped_for_its_steps() {
+    let world = World::new();
+    let conf = sleeper("web", "") + &sleeper("worker", "");
+    let step =
+        "[[step]]\nname = 'work'\nrun = 'touch begun; until test -e done; do sleep 0.1; done'\nstop = ['worker']\n";
+    world.build("A", &conf, &[]);
+    world.build("B", &conf, &[("releasectl.toml", step)]);
+    world.done("activate A");
+    let web = world.pid("web");
+    let deploy = Started::new(world.command("deploy --release B"));
+    until("its step", || world.tree.release("B").join("begun").exists());
+    let document = world.json(0, "restart");
+    assert_eq!(document["restarted"], serde_json::json!(["web:web"]));
+    assert!(world.pid("web") != web);
+    assert_eq!(world.states()["worker"], "STOPPED");
+    fs::write(world.tree.release("B").join("done"), "").unwrap();
+    let answer = deploy.answer();
+    assert_eq!(answer.code, 0, "{}", answer.stderr);
+    world.is_well("B", &["web", "worker"]);
 }
