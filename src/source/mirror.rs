@@ -15,6 +15,8 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(1800);
 /// Where git leaves the first thing a fetch asked for. A ref of our own would show in what `export-subst` writes.
 pub(super) const FETCHED: &str = "FETCH_HEAD";
+/// From which size on a file is none to be held in memory.
+const LARGE: &str = "core.bigFileThreshold=16m";
 /// What names the objects of most repositories, and of the others.
 const SHA1: &str = "sha1";
 const SHA256: &str = "sha256";
@@ -180,8 +182,10 @@ impl<'a> Mirror<'a> {
     }
 
     fn fetch<'r>(&self, refs: impl IntoIterator<Item = &'r str>) -> Result<()> {
-        // Packs are synced by git, loose objects are not; and nothing may go on in the background.
-        let options = ["-c", "fetch.unpackLimit=1", "-c", "gc.autoDetach=false", "-c", "maintenance.autoDetach=false"];
+        // Packs are synced by git, loose objects are not; nothing may go on in the background; and a large file is taken in
+        // piece by piece, where git would hold half a gigabyte in memory.
+        let options = ["fetch.unpackLimit=1", "gc.autoDetach=false", "maintenance.autoDetach=false", LARGE];
+        let options = options.iter().flat_map(|option| ["-c", *option]);
         let verb = ["fetch", "--quiet", "--prune", "--no-tags", "--force", "--update-shallow", "--", self.location];
         // What lies here needs no ssh, and no question which.
         let local = Path::new(self.location).is_absolute();

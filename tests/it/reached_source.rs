@@ -1,6 +1,6 @@
 //! How a repository is reached: with a password, by the user's own ssh, by filters that fetch; and its submodules.
 
-use crate::sandbox::{Sandbox, Started, eventually};
+use crate::sandbox::{PROGRAM, Sandbox, Started, eventually};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -144,4 +144,20 @@ fn a_mirror_is_of_its_repositorys_kind_whatever_git_makes_by_default() {
         assert!(mirrors().all(|mirror| !mirror.join("reftable").exists()), "{hash}");
         configure(&tree, "");
     }
+}
+
+#[test]
+fn a_file_larger_than_what_memory_there_is_can_be_fetched() {
+    let tree = Sandbox::laid_out();
+    let repository = tree.repository("app");
+    fs::File::create(repository.join("large")).unwrap().set_len(48 << 20).unwrap();
+    tree.commit(&repository, "large");
+    // The other side has its own memory.
+    tree.git(&repository, &["config", "core.bigFileThreshold", "1m"]);
+    tree.git(&repository, &["repack", "-a", "-d", "--quiet"]);
+    let mut limited = tree.clean("prlimit");
+    limited.args(["--data=33554432", PROGRAM, "--root"]).arg(tree.root());
+    let output = limited.args(["create", repository.to_str().unwrap(), "--id", "A"]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(fs::metadata(tree.release("A").join("large")).unwrap().len(), 48 << 20);
 }
