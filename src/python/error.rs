@@ -105,9 +105,11 @@ impl PythonError {
                 let minor: Vec<&str> = version.split('.').take(2).collect();
                 format!("install its venv module (on Debian: apt install python{}-venv), or uv", minor.join("."))
             }
-            Self::NeedsUv { .. } => "install uv where PATH leads (ssh, cron and a root run look in no ~/.local/bin), \
-                 or export the lock with hashes: uv export --frozen --no-dev -o requirements.txt"
-                .to_owned(),
+            Self::NeedsUv { .. } => {
+                "install uv where PATH leads (ssh, cron and a root run look in no ~/.local/bin), or export the lock: \
+                 uv export --frozen --no-dev -o requirements.txt, with --no-hashes if code of its own is installed"
+                    .to_owned()
+            }
             Self::NotInWheelhouse { .. } => "name a requirements file with hashes instead".to_owned(),
             Self::Occupied { .. } => "take it out of the code, or choose another [python] directory".to_owned(),
             Self::Dead { .. } => {
