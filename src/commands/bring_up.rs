@@ -161,11 +161,15 @@ fn bring(
     side: &Side,
     step: Step<'_>,
 ) -> Result<Done, Setback> {
-    let early = |error: Error| Setback::of(error, &Done::default());
     let mut done = Done::default();
     if let Some(supervisor) = supervisor {
-        copy(context, tree, side).map_err(early)?;
-        let mut around = Hooked::new(context, tree, &side.settings, &side.id, step.cause).map_err(early)?;
+        let untouched = |error: Error| {
+            let running = as_root(|| supervisor.programs()).unwrap_or_default();
+            let pids = running.into_iter().filter_map(|process| Some((process.id(), process.pid?))).collect();
+            Setback { pids, ..Setback::of(error, &Done::default()) }
+        };
+        copy(context, tree, side).map_err(untouched)?;
+        let mut around = Hooked::new(context, tree, &side.settings, &side.id, step.cause).map_err(untouched)?;
         let Step { before, wanted, back, .. } = step;
         let (restart, thorough) = (side.settings.supervisor.restart, back.is_some());
         let already = back.unwrap_or_default();

@@ -143,6 +143,15 @@ fn copies_are_made_instead_of_an_include(version: Version) {
     world.is_well("B", &["web"]);
     assert!(fs::read_to_string(confd.join("releasectl-app@app.conf")).unwrap().contains("/bin/sleep"));
     assert_eq!(world.json(0, "supervisor status")["wired"], "copy");
+    // What cannot be copied leaves alone what runs.
+    let pid = world.pid("web");
+    world.build("D", &sleeper("web", "priority=7"), &[]);
+    let frozen = crate::activate::Frozen::new(confd.clone());
+    let said = world.ends(5, "activate D").stderr;
+    drop(frozen);
+    assert!(said.contains("conf.d cannot be changed") && said.contains("B is live again, and came up"), "{said}");
+    assert_eq!(world.pid("web"), pid);
+    world.is_well("B", &["web"]);
     // Edited by hand it is not what the release has.
     let copy = confd.join("releasectl-app@app.conf");
     let edited = fs::read_to_string(&copy).unwrap() + "autostart=false\n";
