@@ -77,6 +77,7 @@ fn ansible_deploys_to_three_hosts_under_load_and_back() {
         assert!(!world.ssh(&world.hosts[0], "test -e /srv/www -o -e /usr/bin/releasectl").status.success());
         play(world, &site, &ansible);
         does_nothing_twice(world, &ansible);
+        goes_on_with_a_rollback_that_stopped(world, &ansible);
         does_not_take_for_built_what_is_being_built(world, &ansible);
     });
 }
@@ -107,6 +108,9 @@ fn does_nothing_twice(world: &World, ansible: &Ansible) {
     let again = format!("releasectl_id={live}");
     assert_eq!(ansible.changes(world, "deploy", &["-e", &again]), [0, 0, 0]);
     world.on(&world.hosts[1], "rm /etc/no-builds-here");
+    // Another environment, of which there is not even a file yet.
+    let another = ["-e", "releasectl_env=staging", "-e", "releasectl_root=/srv/www/staging"];
+    says_beforehand(world, ansible, "setup", &another);
     for (name, more, then) in [
         ("deploy", &["-e", "releasectl_id=last"][..], "last"),
         ("rollback", &[], &live),
@@ -116,6 +120,18 @@ fn does_nothing_twice(world: &World, ansible: &Ansible) {
         assert_eq!(ansible.changes(world, name, more), predicted, "{name}");
         assert!(world.live().iter().all(|id| id.as_deref() == Some(then)), "{name}: {:?}", world.live());
     }
+}
+
+/// One host has gone back, the others have not: the release that it was is named, and they follow.
+fn goes_on_with_a_rollback_that_stopped(world: &World, ansible: &Ansible) {
+    let live = world.live()[0].clone().unwrap();
+    ansible.changes(world, "deploy", &["-e", "releasectl_id=later"]);
+    world.on(&world.hosts[0], "releasectl rollback");
+    let output = ansible.playbook(world, "rollback", &[]);
+    assert!(!output.status.success() && told(&output).contains("-e releasectl_to=ID"), "{}", told(&output));
+    assert_eq!(world.live()[1].as_deref(), Some("later"));
+    assert_eq!(ansible.changes(world, "rollback", &["-e", &format!("releasectl_to={live}")]), [0, 1, 1]);
+    assert!(world.live().iter().all(|id| id.as_ref() == Some(&live)), "{:?}", world.live());
 }
 
 /// A release of that name is being built on one host: that is busy, and nothing goes live anywhere.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 PLACE = dict(
     env=dict(type="str"),
@@ -19,6 +20,11 @@ class Program:
         self.module = module
         self.path = module.get_bin_path(module.params["executable"])
         self.installed = self.path is not None
+        env = module.params["env"]
+        file = module.params["config"] or (f"/etc/releasectl/{env}.toml" if env else None)
+        there = file is None or module.params["root"] is not None or os.path.exists(file)
+        # In check mode it is not written yet.
+        self.configured = there or not module.check_mode
 
     def ask(self, *words, may_refuse=False):
         """The document that a command prints; None where a refusal (status 3) is an answer too."""
@@ -42,5 +48,6 @@ class Program:
         return document
 
     def look(self, *words):
-        """The same of a command that only looks; None where there is nothing to look at, be it the program itself."""
-        return self.ask(*words, may_refuse=True) if self.installed else None
+        """The same of a command that only looks; None where there is nothing to look at, be it the program itself, or, in
+        check mode, its configuration."""
+        return self.ask(*words, may_refuse=True) if self.installed and self.configured else None
