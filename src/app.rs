@@ -322,7 +322,7 @@ fn context(global: &Global, arguments: &[OsString], key: Option<&str>) -> Result
         Some(None) => Wait::Forever,
         Some(Some(limit)) => Wait::For(limit),
     };
-    let stages = Box::new(Progress::new(global.quiet));
+    let stages = Box::new(Progress::new(global.quiet, global.verbose));
     Ok(Context { config, root, from_root, tools, actor, wait, stages })
 }
 

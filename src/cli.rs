@@ -46,7 +46,7 @@ pub struct Global {
     /// Say nothing but errors and what was asked for
     #[arg(short, long, global = true)]
     pub quiet: bool,
-    /// Say more
+    /// Say more: how long each stage took
     #[arg(short, long, global = true, conflicts_with = "quiet")]
     pub verbose: bool,
     /// Colours

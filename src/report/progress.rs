@@ -1,24 +1,27 @@
-//! How far long work is: a bar on a terminal, one line a stage elsewhere.
+//! How far long work is: a bar on a terminal, one line a stage elsewhere; how long each stage took, for who wants more.
 
 use crate::stage::Stages;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Shows stages on standard error, and every warning once. What cannot be written there is lost, and stops nothing.
 pub struct Progress {
     bars: bool,
     quiet: bool,
+    verbose: bool,
+    begun: Mutex<Option<(String, Instant)>>,
     bar: Mutex<Option<ProgressBar>>,
     told: Mutex<BTreeSet<String>>,
 }
 
 impl Progress {
-    /// A bar if standard error is a terminal; nothing but warnings if `quiet`.
-    pub fn new(quiet: bool) -> Self {
-        Self { bars: std::io::stderr().is_terminal(), quiet, bar: Mutex::default(), told: Mutex::default() }
+    /// A bar if standard error is a terminal; nothing but warnings if `quiet`, the time of each stage if `verbose`.
+    pub fn new(quiet: bool, verbose: bool) -> Self {
+        let (begun, bar, told) = Default::default();
+        Self { bars: std::io::stderr().is_terminal(), quiet, verbose, begun, bar, told }
     }
 
     fn with_bar(&self, act: impl FnOnce(&mut Option<ProgressBar>)) {
@@ -31,6 +34,7 @@ impl Stages for Progress {
         if self.quiet {
             return;
         }
+        *self.begun.lock().unwrap_or_else(PoisonError::into_inner) = Some((stage.to_owned(), Instant::now()));
         if !self.bars {
             let _ = writeln!(std::io::stderr(), "{stage} …");
             return;
@@ -50,6 +54,10 @@ impl Stages for Progress {
 
     fn end(&self) {
         self.with_bar(|slot| slot.take().iter().for_each(ProgressBar::finish_and_clear));
+        let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((stage, begun)) = begun.filter(|_| self.verbose) {
+            let _ = writeln!(std::io::stderr(), "{stage} took {}", span(begun.elapsed().as_secs_f64()));
+        }
     }
 
     fn output(&self, bytes: &[u8]) {

@@ -321,3 +321,15 @@ fn a_tree_that_hands_its_group_on_does_so_in_every_release() {
         assert_eq!(tree.json(&["verify"])["ok"], true);
     }
 }
+
+#[test]
+fn p18_what_each_stage_took_is_told_to_who_wants_more() {
+    let tree = Sandbox::laid_out();
+    let source = tree.code("code", "[[step]]\nname = 'assets'\nphase = 'create'\nrun = 'echo made'\n", &[]);
+    let told = |words: &[&str]| tree.ends(0, &[words, &["create", source.as_str()]].concat()).stderr;
+    let (plain, more) = (told(&[]), told(&["-v"]));
+    assert!(!plain.contains(" took "), "{plain}");
+    for stage in ["copy", "step assets", "sync"] {
+        assert!(plain.contains(&format!("{stage} …\n")) && more.contains(&format!("\n{stage} took ")), "{more}");
+    }
+}
