@@ -52,6 +52,8 @@ mod resume;
 mod resume_kills;
 mod retention;
 mod sandbox;
+#[path = "../supervisor/session.rs"]
+mod session;
 mod sharing;
 mod ssh;
 mod sshd;

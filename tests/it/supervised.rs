@@ -1,57 +1,23 @@
 //! A tree with a supervisord of its own, which is taken down with everything it started.
 
+pub use crate::session::{Version, signal, sleeper, until, virtualenv};
+
 use crate::sandbox::{Answer, Sandbox};
+use crate::session::{Session, run, settled_directory};
 use releasectl::supervisor::rpc::methods::Process;
 use releasectl::supervisor::{Limits, Supervisor};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
-
-/// Longer than anything here takes, so that only what never happens fails.
-pub const PATIENCE: Duration = Duration::from_secs(120);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Version {
-    /// 4.2.5, as `apt-get install supervisor` gives it.
-    Debian,
-    /// 4.3.0, in a virtual environment.
-    Pypi,
-}
-
-/// A directory of virtual environment `name` with these packages, made once and kept.
-pub fn virtualenv(name: &str, packages: &[&str]) -> PathBuf {
-    static TURN: Mutex<()> = Mutex::new(());
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let venv = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("test-cache").join(name);
-    let whole = venv.join("whole");
-    if !whole.exists() {
-        let _ = fs::remove_dir_all(&venv);
-        must(Command::new("/usr/bin/python3").args(["-m", "venv"]).arg(&venv));
-        must(Command::new(venv.join("bin/pip")).args(["install", "-q"]).args(packages));
-        fs::write(&whole, "").unwrap();
-    }
-    venv
-}
-
-fn pypi() -> &'static Path {
-    static MADE: OnceLock<PathBuf> = OnceLock::new();
-    MADE.get_or_init(|| virtualenv("it-supervisor-4.3", &["supervisor==4.3.0", "setuptools<81"]))
-}
-
-fn must(command: &mut Command) {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-}
+use std::path::PathBuf;
+use std::process::Command;
 
 /// The tree, its host file, and supervisord.
 pub struct World {
+    /// First, so that it ends before its files go.
+    session: Option<Session>,
     pub tree: Sandbox,
     version: Version,
-    process: Option<Child>,
 }
 
 impl World {
@@ -62,7 +28,7 @@ impl World {
 
     /// The same with this version of supervisord and more in the host's file.
     pub fn of(version: Version, host: &str) -> Self {
-        let mut world = Self { tree: Sandbox::laid_out(), version, process: None };
+        let mut world = Self { tree: Sandbox::laid_out(), version, session: None };
         world.host(host);
         let text = "[unix_http_server]\nfile=%(here)s/s.sock\n\
              [supervisord]\nlogfile=%(here)s/supervisord.log\npidfile=%(here)s/supervisord.pid\nchildlogdir=%(here)s\n\
@@ -91,42 +57,25 @@ impl World {
         self.tree.beside("supervisord.conf")
     }
 
-    /// Starts supervisord in a session of its own, by which everything it starts is found again.
+    /// Starts supervisord.
     pub fn start(&mut self) {
-        let program = match self.version {
-            Version::Debian => PathBuf::from("/usr/bin/supervisord"),
-            Version::Pypi => pypi().join("bin/supervisord"),
-        };
-        let mut command = Command::new("setsid");
-        command.arg(program).arg("-n").arg("-c").arg(self.config());
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        self.process = Some(child);
+        self.session = Some(Session::start(self.version, &self.config()));
         until("supervisord is up", || Supervisor::connect(&self.config(), Limits::default()).is_ok());
     }
 
     /// Kills supervisord and everything it started.
     pub fn kill(&mut self) {
-        let Some(mut child) = self.process.take() else { return };
-        let _ = child.kill();
-        let _ = child.wait();
-        while !of_session(child.id()).is_empty() {
-            for pid in of_session(child.id()) {
-                signal(pid, "KILL");
-            }
-        }
+        self.session = None;
     }
 
     /// Sends supervisord itself a signal.
     pub fn signal(&self, name: &str) {
-        signal(self.process.as_ref().unwrap().id(), name);
+        self.session.as_ref().unwrap().signal(name);
     }
 
     /// The real supervisorctl.
     pub fn ctl(&self, arguments: &[&str]) -> Answer {
-        let program = match self.version {
-            Version::Debian => PathBuf::from("/usr/bin/supervisorctl"),
-            Version::Pypi => pypi().join("bin/supervisorctl"),
-        };
+        let program = self.version.program("supervisorctl");
         self.tree.clean(program).arg("-c").arg(self.config()).args(arguments).output().unwrap().into()
     }
 
@@ -236,11 +185,7 @@ impl World {
     #[track_caller]
     pub fn would_start(&self) {
         let parse = "import sys; from supervisor.options import ServerOptions as S; S().realize(['-c', sys.argv[1]])";
-        let python = match self.version {
-            Version::Debian => PathBuf::from("/usr/bin/python3"),
-            Version::Pypi => pypi().join("bin/python"),
-        };
-        must(Command::new(python).args(["-W", "ignore", "-c", parse]).arg(self.config()));
+        run(Command::new(self.version.program("python3")).args(["-W", "ignore", "-c", parse]).arg(self.config()));
     }
 
     /// The outcomes of `history`, oldest first: operation, release, outcome.
@@ -253,59 +198,9 @@ impl World {
     }
 }
 
-/// Where a process works once it has left the directory it was forked in: until then it is still on its way to its program.
-fn settled_directory(pid: u32) -> PathBuf {
-    let works = |pid: u32| fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default();
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().nth(1)?.parse().ok());
-    let begun = Instant::now();
-    while parent.is_some_and(|parent| works(pid) == works(parent)) && begun.elapsed() < Duration::from_secs(5) {
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    works(pid)
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-/// `[program:NAME]` that sleeps in the live release, with `more`.
-pub fn sleeper(name: &str, more: &str) -> String {
-    format!("[program:{name}]\ncommand=/bin/sleep 1000\ndirectory=ROOT/current\nstartsecs=0\n{more}\n")
-}
-
 /// `[program:NAME]` that runs a script of the live release with sh, and must stay up for a second.
 pub fn script(name: &str, file: &str, more: &str) -> String {
     format!(
         "[program:{name}]\ncommand=/bin/sh ROOT/current/{file}\ndirectory=ROOT/current\nstartsecs=1\nstartretries=1\n{more}\n"
     )
-}
-
-/// Waits for something that is to happen.
-#[track_caller]
-pub fn until(what: &str, mut happened: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !happened() {
-        assert!(begun.elapsed() < PATIENCE, "waited in vain: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-pub fn signal(pid: u32, name: &str) {
-    let pid = nix::unistd::Pid::from_raw(pid.cast_signed());
-    let signal = format!("SIG{name}").parse::<nix::sys::signal::Signal>().unwrap();
-    let _ = nix::sys::signal::kill(pid, signal);
-}
-
-/// The processes of a session.
-fn of_session(session: u32) -> Vec<u32> {
-    let processes = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    let is_member = |pid: &u32| {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-        fields.first() != Some(&"Z") && fields.get(3).and_then(|s| s.parse().ok()) == Some(session)
-    };
-    processes.filter(is_member).collect()
 }

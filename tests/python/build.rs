@@ -1,6 +1,6 @@
 //! Environments built afresh.
 
-use crate::sandbox::{PYTHON, Sandbox, Wheel, With, greeting, hello, naming, snapshot};
+use crate::sandbox::{PYTHON, Sandbox, Wheel, With, bytecode, greeting, hello, minor, naming, site, snapshot};
 use releasectl::directory::Dir;
 use releasectl::python::{self, Installer, Made, PythonError};
 use releasectl::recipe::PythonTable;
@@ -38,9 +38,9 @@ fn everything_is_compiled_and_bytecode_names_no_release() {
         let before = snapshot(&sandbox.environment("one"));
         sandbox.run("one", "hello", &[]);
         assert_eq!(snapshot(&sandbox.environment("one")), before, "the first run wrote something");
-        let packages = sandbox.environment("one").join("lib/python3.11/site-packages");
-        assert!(packages.join("hello/__pycache__/__init__.cpython-311.pyc").exists());
-        assert!(!packages.join("hello/__pycache__/template.cpython-311.pyc").exists(), "no Python was compiled");
+        let packages = sandbox.environment("one").join(site());
+        assert!(packages.join("hello").join(bytecode("__init__")).exists());
+        assert!(!packages.join("hello").join(bytecode("template")).exists(), "no Python was compiled");
         let named = naming(&packages, &sandbox.release("one"));
         let named: Vec<_> =
             named.iter().filter(|path| !path.starts_with("pip") && !path.starts_with("setuptools")).collect();
@@ -54,7 +54,7 @@ fn tracebacks_give_the_real_path() {
     let table = sandbox.offline_code("one", "hello==1.0\n");
     sandbox.build("one", &table, &[]);
     let file = sandbox.run("one", "python", &["-c", "import hello; print(hello.where())"]);
-    assert_eq!(Path::new(&file), sandbox.environment("one").join("lib/python3.11/site-packages/hello/__init__.py"));
+    assert_eq!(Path::new(&file), sandbox.environment("one").join(site()).join("hello/__init__.py"));
 }
 
 #[test]
@@ -340,8 +340,8 @@ fn a_version_that_is_not_here_is_refused_with_a_hint() {
         let error = built.unwrap_err();
         assert!(matches!(error, PythonError::NoInterpreter { .. }), "{error}");
         assert!(error.hint().unwrap().contains("python3.99"));
-        table.version = Some("3.11".into());
-        assert!(sandbox.build("one", &table, &[]).python.starts_with("3.11."));
+        table.version = Some(minor().into());
+        assert!(sandbox.build("one", &table, &[]).python.starts_with(&format!("{}.", minor())));
     }
 }
 
@@ -357,7 +357,7 @@ fn what_was_edited_in_place_does_not_come_back_out_of_uvs_cache() {
             sandbox.code(id, &[("requirements.txt", &list)]);
         }
         sandbox.build("A", &PythonTable::default(), &[]);
-        let greeting = |id: &str| sandbox.environment(id).join("lib/python3.11/site-packages/greeting.py");
+        let greeting = |id: &str| sandbox.environment(id).join(site()).join("greeting.py");
         let text = fs::read_to_string(greeting("A")).unwrap();
         // Files are stamped in ticks of some milliseconds.
         std::thread::sleep(std::time::Duration::from_millis(50));

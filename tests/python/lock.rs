@@ -79,7 +79,7 @@ fn a_wrong_hash_in_a_pylock_is_refused() {
 
 /// A uv project locked against the wheels of its release.
 fn project(sandbox: &Sandbox, id: &str) -> PythonTable {
-    let head = "[project]\nname = 'project'\nversion = '1.0'\nrequires-python = '>=3.11'\ndependencies = ['hello==1.0']\n\
+    let head = "[project]\nname = 'project'\nversion = '1.0'\nrequires-python = '>=3.9'\ndependencies = ['hello==1.0']\n\
                 [dependency-groups]\ndev = ['hello==2.0 ; python_version < \"3\"', 'unwanted']\n\
                 [tool.uv]\nno-index = true\nfind-links = ['wheelhouse']\n";
     let table = locked(sandbox, id, "pyproject.toml", head);

@@ -1,6 +1,6 @@
 //! The same with packages as they are: from PyPI.
 
-use crate::sandbox::{Sandbox, With};
+use crate::sandbox::{Sandbox, With, minor};
 use releasectl::python::Made;
 use releasectl::recipe::PythonTable;
 use std::net::{TcpStream, ToSocketAddrs};
@@ -23,7 +23,7 @@ fn django_is_built_once_and_linked_afterwards() {
         for id in ["one", "two"] {
             sandbox.code(id, &[("requirements/prod-requirements.txt", "Django==5.0.6\ngunicorn==22.0.0\n")]);
         }
-        let table = PythonTable { version: Some("3.11".into()), ..PythonTable::default() };
+        let table = PythonTable { version: Some(minor().into()), ..PythonTable::default() };
         sandbox.build("one", &table, &[]);
         let linked = sandbox.build("two", &table, &["one"]);
         assert_eq!(linked.made, Made::Linked, "{linked:?}");

@@ -1,6 +1,6 @@
 //! Environments linked from an earlier release.
 
-use crate::sandbox::{Sandbox, Wheel, With, greeting, hello, naming, snapshot};
+use crate::sandbox::{Sandbox, Wheel, With, bytecode, greeting, hello, minor, naming, site, snapshot};
 use releasectl::python::{self, Made};
 use releasectl::recipe::PythonTable;
 use std::fs;
@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 
 const OLD: &str = "2026-11-22_23.40";
 const NEW: &str = "2026-11-22_23.40.17";
-const SITE: &str = "lib/python3.11/site-packages";
 
 /// Two releases that ask for the same; the first is built.
 fn same_twice(with: With) -> (Sandbox, PythonTable) {
@@ -39,15 +38,16 @@ fn the_same_request_is_linked_and_right_at_its_new_path() {
         assert_eq!(snapshot(&sandbox.environment(OLD)), before, "the live release was changed");
         let environment = sandbox.environment(NEW);
         let said = sandbox.run(NEW, "hello", &[]);
-        let wanted = format!("hello 1.0 {0} {0}/bin/hello {0}/{SITE}/hello/__init__.py", environment.display());
+        let wanted =
+            format!("hello 1.0 {0} {0}/bin/hello {0}/{1}/hello/__init__.py", environment.display(), site().display());
         assert_eq!(said, wanted);
         assert_eq!(sandbox.run(NEW, "hello-raw.py", &[]), environment.display().to_string());
         let file = sandbox.run(NEW, "python", &["-c", "import hello; print(hello.where())"]);
-        assert_eq!(Path::new(&file), environment.join(SITE).join("hello/__init__.py"), "tracebacks show it");
+        assert_eq!(Path::new(&file), environment.join(site()).join("hello/__init__.py"), "tracebacks show it");
         assert_eq!(python::alive(&sandbox.tools, &environment).unwrap(), linked.python);
         let after = snapshot(&environment);
         assert_eq!(after.keys().collect::<Vec<_>>(), before.keys().collect::<Vec<_>>());
-        let twin = Path::new(SITE).join("hello/__init__.py");
+        let twin = site().join("hello/__init__.py");
         assert_eq!(after[&twin].0, before[&twin].0, "it was not linked");
         assert_ne!(after[Path::new("bin/hello")].0, before[Path::new("bin/hello")].0, "a script is shared");
     }
@@ -67,7 +67,7 @@ fn nothing_but_the_bytecode_of_the_venv_module_itself_names_the_old_path() {
             let brought = ["pip", "setuptools", "pkg_resources", "_distutils_hack"];
             with == With::Pip
                 && path.extension().is_some_and(|end| end == "pyc")
-                && brought.iter().any(|name| path.starts_with(Path::new(SITE).join(name)))
+                && brought.iter().any(|name| path.starts_with(site().join(name)))
         };
         let wrong: Vec<_> = left.iter().filter(|path| !own(path)).collect();
         assert!(wrong.is_empty(), "{wrong:?}");
@@ -121,7 +121,7 @@ fn another_interpreter_means_afresh() {
     fs::create_dir_all(&own).unwrap();
     fs::copy(fs::canonicalize(crate::sandbox::PYTHON).unwrap(), own.join("python3")).unwrap();
     sandbox.look_in(Some(own));
-    built_afresh(&sandbox, &table, "it was made with Python 3.11");
+    built_afresh(&sandbox, &table, &format!("it was made with Python {}", minor()));
 }
 
 #[test]
@@ -129,9 +129,9 @@ fn an_upgraded_interpreter_means_afresh() {
     let (sandbox, table) = same_twice(With::Uv);
     let record = sandbox.release(OLD).join(".releasectl/python.json");
     let text = fs::read_to_string(&record).unwrap();
-    let (before, after) = text.split_once("\"python\":\"3.11.").unwrap();
-    fs::write(&record, format!("{before}\"python\":\"3.11.9{after}")).unwrap();
-    built_afresh(&sandbox, &table, "it was made with Python 3.11.9");
+    let own = format!("\"python\":\"{}.", minor());
+    fs::write(&record, text.replace(&own, &format!("{own}9"))).unwrap();
+    built_afresh(&sandbox, &table, &format!("it was made with Python {}.9", minor()));
 }
 
 /// What was done, and doing it below the site directory.
@@ -157,7 +157,7 @@ fn an_environment_that_was_changed_by_hand_is_not_linked() {
     ];
     for (what, change) in changes {
         let (sandbox, table) = same_twice(With::Uv);
-        let site = sandbox.environment(OLD).join(SITE);
+        let site = sandbox.environment(OLD).join(site());
         // What uv linked is shared with its cache: give the release a file of its own to be changed.
         let text = fs::read(site.join("greeting.py")).unwrap();
         let time = fs::metadata(site.join("greeting.py")).unwrap().modified().unwrap();
@@ -226,13 +226,13 @@ fn unchanged_packages_of_a_changed_list_keep_their_bytecode() {
     sandbox.build(OLD, &table, &[]);
     sandbox.build(NEW, &table, &[OLD]);
     let inode = |id: &str, file: &str| {
-        let path = sandbox.environment(id).join(SITE).join(file);
+        let path = sandbox.environment(id).join(site()).join(file);
         path.symlink_metadata().unwrap().ino()
     };
-    let unchanged = "__pycache__/greeting.cpython-311.pyc";
-    assert_eq!(inode(OLD, unchanged), inode(NEW, unchanged));
-    let changed = "hello/__pycache__/__init__.cpython-311.pyc";
-    assert_ne!(inode(OLD, changed), inode(NEW, changed));
+    let unchanged = bytecode("greeting");
+    assert_eq!(inode(OLD, &unchanged), inode(NEW, &unchanged));
+    let changed = format!("hello/{}", bytecode("__init__"));
+    assert_ne!(inode(OLD, &changed), inode(NEW, &changed));
     assert!(sandbox.run(NEW, "hello", &[]).starts_with("hello 2.0"));
 }
 
@@ -260,7 +260,7 @@ fn on_another_file_system_the_environment_is_copied() {
     let built = python::build(&order, &mut |_| Ok(())).unwrap();
     let made = built.finish(&release).unwrap();
     assert_eq!(made.made, Made::Linked, "{made:?}");
-    let twin = |root: &Path| fs::metadata(root.join("python_env").join(SITE).join("greeting.py")).unwrap();
+    let twin = |root: &Path| fs::metadata(root.join("python_env").join(site()).join("greeting.py")).unwrap();
     assert_eq!(twin(&real).modified().unwrap(), twin(&sandbox.release(OLD)).modified().unwrap());
     let before = snapshot(&real);
     assert!(sandbox.run("link", "hello", &[]).contains(&real.display().to_string()));
@@ -343,7 +343,7 @@ fn an_editable_project_is_the_one_of_its_own_release() {
             assert_eq!(sandbox.run(id, "python", &question), format!("{answer} {}", sandbox.release(id).display()));
         }
         assert_eq!(snapshot(&sandbox.environment(NEW)), before, "the finder was not compiled again");
-        let direct = Path::new(SITE).join("project-1.0.dist-info/direct_url.json");
+        let direct = site().join("project-1.0.dist-info/direct_url.json");
         let direct = fs::read_to_string(sandbox.environment(NEW).join(direct)).unwrap();
         assert!(direct.contains(&format!("file://{}\"", sandbox.release(NEW).display())), "{direct}");
     }

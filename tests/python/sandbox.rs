@@ -145,6 +145,25 @@ impl Sandbox {
     }
 }
 
+/// Which Python the host's own is: `3.11`.
+pub fn minor() -> &'static str {
+    static MINOR: OnceLock<String> = OnceLock::new();
+    MINOR.get_or_init(|| {
+        let asked = Command::new(PYTHON).args(["-c", "import sys; print('%d.%d' % sys.version_info[:2])"]).output();
+        String::from_utf8(asked.unwrap().stdout).unwrap().trim().to_owned()
+    })
+}
+
+/// Where packages lie in an environment.
+pub fn site() -> PathBuf {
+    PathBuf::from(format!("lib/python{}/site-packages", minor()))
+}
+
+/// The bytecode of the module `name`, from the directory that it lies in.
+pub fn bytecode(name: &str) -> String {
+    format!("__pycache__/{name}.cpython-{}.pyc", minor().replace('.', ""))
+}
+
 fn tools(environment: &[(&str, std::ffi::OsString)]) -> Tools {
     // uv leaves its lock there.
     let temporary = ("TMPDIR".into(), env!("CARGO_TARGET_TMPDIR").into());

@@ -27,5 +27,7 @@ mod changes;
 mod rolling;
 mod rpc;
 mod sandbox;
+#[allow(dead_code, reason = "shared with the target `it`")]
+mod session;
 mod validation;
 mod wiring;

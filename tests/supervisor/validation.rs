@@ -194,7 +194,7 @@ fn without_a_running_supervisord_the_installed_parser_is_asked(version: Version)
     let mut sandbox = Sandbox::new(version);
     sandbox.kill();
     let declared = sandbox.make("production", "a", &sleeper("web", "user=no-such-user"));
-    let path = version.supervisord().parent().unwrap().to_owned();
+    let path = version.program("supervisord").parent().unwrap().to_owned();
     let tools = releasectl::tools::Tools::new([("PATH".into(), path.into_os_string())].into_iter(), false);
     let parser = Parser::find(&tools, None).unwrap();
     let (root, path) = (sandbox.root("production"), sandbox.release("production", "a"));

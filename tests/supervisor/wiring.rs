@@ -44,7 +44,7 @@ fn tree(at: &Path) -> PathBuf {
 fn included(version: Version, config: &Path) -> Vec<PathBuf> {
     let script = "import sys; from supervisor.options import ServerOptions; o = ServerOptions(); o.realize(['-c', sys.argv[1]]); \
                   print('\\n'.join(o.parse_infos))";
-    let said = run(Command::new(version.python()).arg("-c").arg(script).arg(config));
+    let said = run(Command::new(version.program("python3")).arg("-c").arg(script).arg(config));
     said.lines().filter_map(|line| line.split('"').nth(1)).map(PathBuf::from).collect()
 }
 
