@@ -23,6 +23,8 @@ mod privilege;
 mod power;
 mod properties;
 mod races;
+#[path = "../it/patience.rs"]
+mod patience;
 #[path = "../it/sandbox.rs"]
 #[allow(dead_code, reason = "shared with the target `it`")]
 mod sandbox;

@@ -4,7 +4,8 @@
 //! that goes by paths.
 
 use crate::lab::as_root_or_left_out;
-use crate::sandbox::{PROGRAM, Sandbox, Started, eventually};
+use crate::patience::eventually;
+use crate::sandbox::{PROGRAM, Sandbox, Started};
 use crate::trace::{each_outside, full};
 use std::collections::BTreeMap;
 use std::fs;

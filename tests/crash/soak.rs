@@ -3,7 +3,7 @@
 //! and RELEASECTL_SEED gives one.
 
 use crate::checker::Checker;
-use crate::lab::eventually;
+use crate::patience::eventually;
 use crate::sandbox::{Answer, Sandbox, Started};
 use crate::trace::full;
 use releasectl::operation::{Begin, Done, Event, Operation, Outcome, Record};

@@ -1,6 +1,6 @@
 //! Code with a recipe, a host's file, and runs that are followed and killed.
 
-use crate::lab::eventually;
+use crate::patience::eventually;
 use crate::sandbox::{Answer, Sandbox};
 use std::fs;
 use std::os::unix::process::CommandExt;

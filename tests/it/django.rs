@@ -1,7 +1,7 @@
 //! A real Django project, with Django, gunicorn and celery from PyPI, deployed twice and served by gunicorn from `current`.
 
-use crate::lab::eventually;
 use crate::packages::wheelhouse;
+use crate::patience::eventually;
 use crate::sandbox::Sandbox;
 use std::fs;
 use std::io::{Read, Write};

@@ -1,7 +1,8 @@
 //! `exec`, `manage`, `task`: the release stays for as long as anything of it runs, and the answer is the command's own.
 
 use crate::code::{read, step};
-use crate::lab::{assert_kept, eventually, gone};
+use crate::lab::{assert_kept, gone};
+use crate::patience::eventually;
 use crate::sandbox::{PROGRAM, Sandbox};
 use std::fs;
 use std::io::Write;

@@ -1,6 +1,6 @@
 //! How big the program is, on disk and in memory. The binary measured is the one that is shipped: static.
 
-use crate::lab::eventually;
+use crate::patience::eventually;
 use crate::sandbox::{PROGRAM, Sandbox};
 use releasectl::clock::Timestamp;
 use releasectl::operation::{Begin, Chain, Done, Event, Operation, Outcome, Record};

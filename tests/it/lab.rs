@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
 
 /// Says on standard error, past the test harness, that a part of a test cannot be run here, and why.
 pub fn left_out(what: &str, why: &str) {
@@ -20,18 +19,6 @@ pub fn as_root_or_left_out(what: &str) -> bool {
         left_out(what, "only root may do it");
     }
     root
-}
-
-/// Waits until `holds`; a minute is for ever.
-#[track_caller]
-pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    for _ in 0..6000 {
-        if holds() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    panic!("it never came: {what}");
 }
 
 /// A process that has said "ready" and then waits until its standard input is closed, which happens with the test.

@@ -1,6 +1,7 @@
 //! Locks belong to the kernel, name their holder, and are never held longer than a change of the tree takes.
 
-use crate::sandbox::{Answer, Sandbox, Started, eventually};
+use crate::patience::eventually;
+use crate::sandbox::{Answer, Sandbox, Started};
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};

@@ -42,6 +42,7 @@ mod manual;
 mod odd_states;
 mod packages;
 mod packaging;
+mod patience;
 mod pins;
 mod predecessors;
 mod python_env;

@@ -1,6 +1,7 @@
 //! How a repository is reached: with a password, by the user's own ssh, by filters that fetch; and its submodules.
 
-use crate::sandbox::{PROGRAM, Sandbox, Started, eventually};
+use crate::patience::eventually;
+use crate::sandbox::{PROGRAM, Sandbox, Started};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;

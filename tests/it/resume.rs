@@ -1,7 +1,8 @@
 //! `deploy --resume`: wherever a deploy was killed, what comes of it is what would have come of it undisturbed.
 
 use crate::code::{NOBODY, Run, read, step};
-use crate::lab::{as_root_or_left_out, eventually, tar_of};
+use crate::lab::{as_root_or_left_out, tar_of};
+use crate::patience::eventually;
 use crate::sandbox::{Sandbox, picture};
 use std::collections::BTreeMap;
 use std::fs;

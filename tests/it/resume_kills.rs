@@ -2,7 +2,7 @@
 //! python_env — is resumed to the same release, file by file, as one that nobody disturbed.
 
 use crate::code::Run;
-use crate::lab::eventually;
+use crate::patience::eventually;
 use crate::sandbox::{PROGRAM, Sandbox, picture};
 use crate::trace::{Call, parse};
 use std::collections::{BTreeMap, BTreeSet};

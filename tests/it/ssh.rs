@@ -2,7 +2,7 @@
 //! and the history tell how.
 
 use crate::code::step;
-use crate::lab::eventually;
+use crate::patience::eventually;
 use crate::sandbox::{PROGRAM, Sandbox};
 use crate::sshd::Host;
 use std::fs;

@@ -1,6 +1,7 @@
 //! A real sshd on loopback, with a configuration and keys of its own.
 
-use crate::lab::{eventually, left_out};
+use crate::lab::left_out;
+use crate::patience::eventually;
 use crate::sandbox::Sandbox;
 use std::fs;
 use std::net::{TcpListener, TcpStream};

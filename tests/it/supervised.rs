@@ -1,7 +1,8 @@
 //! A tree with a supervisord of its own, which is taken down with everything it started.
 
-pub use crate::session::{Version, signal, sleeper, until, virtualenv};
+pub use crate::session::{Version, signal, sleeper, virtualenv};
 
+use crate::patience::eventually;
 use crate::sandbox::{Answer, Sandbox};
 use crate::session::{Session, run, settled_directory};
 use releasectl::supervisor::rpc::methods::Process;
@@ -60,7 +61,7 @@ impl World {
     /// Starts supervisord.
     pub fn start(&mut self) {
         self.session = Some(Session::start(self.version, &self.config()));
-        until("supervisord is up", || Supervisor::connect(&self.config(), Limits::default()).is_ok());
+        eventually("supervisord is up", || Supervisor::connect(&self.config(), Limits::default()).is_ok());
     }
 
     /// Kills supervisord and everything it started.

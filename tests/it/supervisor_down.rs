@@ -1,7 +1,8 @@
 //! supervisord that is down, hung, or does not let us in: it is found before anything is changed, not confirmed and told;
 //! going back by hand always works.
 
-use crate::supervised::{World, script, sleeper, until};
+use crate::patience::eventually;
+use crate::supervised::{World, script, sleeper};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
@@ -57,7 +58,7 @@ fn down() {
         assert_eq!(error["kind"], "not_confirmed", "{words}: {error}");
     }
     world.start();
-    until("the programs are up", || world.states().values().all(|state| state == "RUNNING"));
+    eventually("the programs are up", || world.states().values().all(|state| state == "RUNNING"));
     world.is_well("A", &["web", "worker"]);
     world.done("restart");
     world.is_well("A", &["web", "worker"]);
@@ -158,7 +159,7 @@ fn killed_in_the_middle_it_is_said_what_was_done_and_what_was_not() {
     }
     world.done("activate A");
     let child = world.command("activate B").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    until("the first is being stopped", || world.states()["one"] != "RUNNING");
+    eventually("the first is being stopped", || world.states()["one"] != "RUNNING");
     world.kill();
     let answer: crate::sandbox::Answer = child.wait_with_output().unwrap().into();
     assert_eq!(answer.code, 5, "{}", answer.stderr);
@@ -166,7 +167,7 @@ fn killed_in_the_middle_it_is_said_what_was_done_and_what_was_not() {
     assert!(said.iter().all(|part| answer.stderr.contains(part)), "{}", answer.stderr);
     assert_eq!(world.tree.live().as_deref(), Some("A"));
     world.start();
-    until("the programs are up", || world.states().values().all(|state| state == "RUNNING"));
+    eventually("the programs are up", || world.states().values().all(|state| state == "RUNNING"));
     world.done("restart");
     world.is_well("A", &["one", "two"]);
 }
@@ -177,7 +178,7 @@ fn while_it_restarts_the_programs_end_up_on_what_is_live() {
     world.signal("HUP");
     let answer = world.run("activate C");
     assert!([0, 5].contains(&answer.code), "{}", answer.stderr);
-    until("it is back", || world.run("restart").code == 0);
+    eventually("it is back", || world.run("restart").code == 0);
     let live = world.tree.live().unwrap();
     world.is_well(&live, &["web", "worker"]);
 }

@@ -1,8 +1,9 @@
 //! What cost others an outage: after each of these the programs run the release that `current` names, and supervisord
 //! would start again from its files.
 
+use crate::patience::eventually;
 use crate::sandbox::Sandbox;
-use crate::supervised::{Version, World, script, sleeper, until};
+use crate::supervised::{Version, World, script, sleeper};
 use std::fs;
 use std::os::unix::fs::symlink;
 
@@ -258,7 +259,7 @@ fn p19_another_environment_is_never_touched(version: Version) {
     world.build("C", &script("web", "dies.sh", ""), &[("dies.sh", "exit 3\n")]);
     world.ends(5, "activate C");
     world.done("rollback");
-    until("the programs are those of A", || world.states()["worker"] == "RUNNING");
+    eventually("the programs are those of A", || world.states()["worker"] == "RUNNING");
     assert_eq!(world.pid("their"), pid);
     run("restart");
     assert_ne!(world.pid("their"), pid);

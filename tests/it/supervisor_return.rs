@@ -1,7 +1,8 @@
 //! A release that does not come up: what was live before is live again, and up; and what a kill leaves.
 
+use crate::patience::eventually;
 use crate::sandbox::Started;
-use crate::supervised::{Version, World, script, signal, sleeper, until};
+use crate::supervised::{Version, World, script, signal, sleeper};
 use std::fs;
 use std::process::Stdio;
 
@@ -215,7 +216,7 @@ fn a_hook_that_fails_on_the_way_back_keeps_nothing_else_on_what_is_no_good() {
 /// What is left after `releasectl activate B` was killed when `moment` came.
 fn killed_at(world: &World, moment: impl Fn() -> bool) {
     let mut child = world.command("activate B").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    until("the moment to kill", || moment() || child.try_wait().unwrap().is_some());
+    eventually("the moment to kill", || moment() || child.try_wait().unwrap().is_some());
     signal(child.id(), "KILL");
     child.wait().unwrap();
 }
@@ -288,7 +289,7 @@ fn programs_that_are_not_as_they_should_be_are_told_with_what_mends_them() {
     };
     // Stopped by a deploy: as it should be while it runs, and not once it was killed.
     let mut deploy = world.command("deploy --release B").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    until("its step", || world.tree.release("B").join("begun").exists());
+    eventually("its step", || world.tree.release("B").join("begun").exists());
     world.done("doctor");
     deploy.kill().unwrap();
     deploy.wait().unwrap();
@@ -306,7 +307,7 @@ fn programs_that_are_not_as_they_should_be_are_told_with_what_mends_them() {
     // Given up.
     fs::remove_file(&well).unwrap();
     signal(world.pid("web"), "KILL");
-    until("supervisord gives up", || world.states()["web"] == "FATAL");
+    eventually("supervisord gives up", || world.states()["web"] == "FATAL");
     told("supervisord has given up on web");
     fs::write(&well, "").unwrap();
     world.done("start");
@@ -324,7 +325,7 @@ fn a_restart_meanwhile_does_not_start_what_a_deploy_has_stopped_for_its_steps() 
     world.done("activate A");
     let web = world.pid("web");
     let deploy = Started::new(world.command("deploy --release B"));
-    until("its step", || world.tree.release("B").join("begun").exists());
+    eventually("its step", || world.tree.release("B").join("begun").exists());
     let document = world.json(0, "restart");
     assert_eq!(document["restarted"], serde_json::json!(["web:web"]));
     assert!(world.pid("web") != web);

@@ -1,6 +1,7 @@
 //! Releases activated in turn under load: no request fails, and afterwards everything runs from the new one.
 
-use crate::supervised::{Version, World, signal, sleeper, until, virtualenv};
+use crate::patience::eventually;
+use crate::supervised::{Version, World, signal, sleeper, virtualenv};
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -150,7 +151,7 @@ fn three_releases_in_turn_under_load(version: Version) {
     fs::write(world.tree.at("finishing"), "").unwrap();
     world.done("activate A");
     let proxy = Proxy::new(vec![ports.join("web_0"), ports.join("web_1")]);
-    until("it serves", || proxy.get().is_some());
+    eventually("it serves", || proxy.get().is_some());
     for id in ["B", "C"] {
         let (all, failed) = under_load(&proxy, || drop(world.done(&format!("activate {id}"))));
         assert!(all > 0);
@@ -166,7 +167,7 @@ fn three_releases_in_turn_under_load(version: Version) {
     let cleaned = world.json(0, "clean --keep 1");
     assert!(world.tree.release("A").exists(), "{cleaned}");
     fs::remove_file(world.tree.at("finishing")).unwrap();
-    until("A is free", || world.json(0, "clean --keep 1")["removed"].to_string().contains("\"A\""));
+    eventually("A is free", || world.json(0, "clean --keep 1")["removed"].to_string().contains("\"A\""));
     // Back, and a release that does not come up, are no different for the clients.
     let (_, failed) = under_load(&proxy, || drop(world.done("rollback")));
     assert_eq!(failed, 0);

@@ -1,6 +1,7 @@
 //! The verbs about supervisord's files and about programs, and a set of programs that changes from release to release.
 
-use crate::supervised::{Version, World, script, sleeper, until};
+use crate::patience::eventually;
+use crate::supervised::{Version, World, script, sleeper};
 use std::fs;
 use std::path::Path;
 
@@ -317,7 +318,7 @@ fn hooks_go_around_each_restart_in_the_release() {
     world.build("C", &conf, &[]);
     let answer = world.ends(5, "activate C");
     assert!(answer.stderr.contains("drain hook failed"), "{}", answer.stderr);
-    until("the programs are those of B", || world.states().values().all(|state| state == "RUNNING"));
+    eventually("the programs are those of B", || world.states().values().all(|state| state == "RUNNING"));
     assert_eq!(world.tree.live().as_deref(), Some("B"));
 }
 
@@ -338,7 +339,7 @@ fn a_deploy_that_was_killed_while_programs_moved_is_gone_on_with() {
     fs::remove_file(world.tree.at("finished")).unwrap();
     let first = world.tree.live().unwrap();
     let mut child = world.command(&deploy).stderr(std::process::Stdio::null()).spawn().unwrap();
-    until("a program is being moved", || world.states()["one"] != "RUNNING");
+    eventually("a program is being moved", || world.states()["one"] != "RUNNING");
     child.kill().unwrap();
     child.wait().unwrap();
     let second = world.tree.live().unwrap();

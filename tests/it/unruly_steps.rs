@@ -1,7 +1,7 @@
 //! Steps and hooks that do not behave: bounded, told, and nothing live is lost.
 
 use crate::code::{read, step};
-use crate::lab::eventually;
+use crate::patience::eventually;
 use crate::sandbox::{PROGRAM, Sandbox};
 use serde_json::Value;
 use std::fs;

@@ -1,6 +1,7 @@
 //! Releases that add, remove or break programs, and the way back. Each of the outages that others had is here once.
 
-use crate::sandbox::{Sandbox, Version, sleeper, until};
+use crate::patience::eventually;
+use crate::sandbox::{Sandbox, Version, sleeper};
 use releasectl::supervisor::conf::Declared;
 use releasectl::supervisor::roll::Unexpected;
 use releasectl::supervisor::rpc::methods::State;
@@ -157,7 +158,7 @@ fn a_program_that_failed_before_is_tried_again(version: Version) {
     let before = sandbox.make("production", "a", &failing("web", "broken"));
     sandbox.flip("production", "a");
     sandbox.apply(&Declared::default(), &before).unwrap_err();
-    until("it is given up", || sandbox.state("web:web") == State::Fatal);
+    eventually("it is given up", || sandbox.state("web:web") == State::Fatal);
     let after = sandbox.make("production", "b", &sleeper("web", ""));
     sandbox.flip("production", "b");
     sandbox.apply(&before, &after).unwrap();
@@ -168,7 +169,7 @@ fn a_program_that_ends_well_at_once_came_up(version: Version) {
     let sandbox = Sandbox::new(version);
     let conf = sleeper("web", "") + "[program:once]\ncommand=/bin/true\nstartsecs=0\nautorestart=false\n";
     let release = sandbox.deploy("production", "a", &conf);
-    until("it has ended", || sandbox.state("once:once") == State::Exited);
+    eventually("it has ended", || sandbox.state("once:once") == State::Exited);
     let done = sandbox.apply(&release, &release).unwrap();
     assert_eq!((done.restarted, done.at_rest), (vec!["web:web".to_owned()], vec!["once:once".to_owned()]));
 }
@@ -217,7 +218,7 @@ fn a_hung_supervisord_is_given_up_and_says_what_was_done(version: Version) {
         told.contains("did not answer") && told.contains("restarted one:one") && told.contains("not done: two:two")
     );
     // Whether it still did what it was asked is not known; what was up before comes up again.
-    until("it answers again", || sandbox.connect().is_ok());
+    eventually("it answers again", || sandbox.connect().is_ok());
     let back = releasectl::supervisor::Change { wanted: failure.done.up_before.clone(), ..change };
     sandbox.supervisor().apply(&back, &mut Plainly).unwrap();
     assert!(sandbox.pids().values().all(Option::is_some));
@@ -260,7 +261,7 @@ fn a_supervisord_that_was_restarted_starts_from_the_files(version: Version) {
     sandbox.kill();
     assert!(sandbox.connect().is_err());
     sandbox.start();
-    until("both are up", || sandbox.pids().values().filter(|pid| pid.is_some()).count() == 2);
+    eventually("both are up", || sandbox.pids().values().filter(|pid| pid.is_some()).count() == 2);
     let done = sandbox.apply(&one, &two).unwrap();
     assert_eq!(done.restarted.len(), 2);
     assert_eq!(sandbox.works_in("new:new"), release_of(&sandbox, "b"));

@@ -24,6 +24,8 @@ macro_rules! on_both_versions {
 }
 
 mod changes;
+#[path = "../it/patience.rs"]
+mod patience;
 mod rolling;
 mod rpc;
 mod sandbox;

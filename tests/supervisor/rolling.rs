@@ -1,6 +1,7 @@
 //! Programs brought onto the live release.
 
-use crate::sandbox::{PATIENCE, Sandbox, Version, signal, sleeper, until};
+use crate::patience::{PATIENCE, eventually};
+use crate::sandbox::{Sandbox, Version, signal, sleeper};
 use releasectl::recipe::Restart;
 use releasectl::supervisor::conf::Declared;
 use releasectl::supervisor::rpc::methods::State;
@@ -159,7 +160,7 @@ fn together_the_second_half_stays_up_if_the_first_fails(version: Version) {
     fs::write(&broken, "").unwrap();
     let wait = |what: &str| {
         if what == "restarting second:second" {
-            until("the first failed", || !matches!(sandbox.state("first:first"), State::Starting));
+            eventually("the first failed", || !matches!(sandbox.state("first:first"), State::Starting));
         }
     };
     let mut around = Halves { sandbox: &sandbox, first: sandbox.pids(), seen: Vec::new(), wait };
@@ -184,7 +185,7 @@ fn what_an_operator_stopped_stays_stopped(version: Version) {
     let release = sandbox.deploy("production", "a", &conf);
     assert_eq!(sandbox.state("beat:beat"), State::Stopped);
     sandbox.supervisor().client().stop("worker:worker").unwrap();
-    until("it is down", || sandbox.state("worker:worker") == State::Stopped);
+    eventually("it is down", || sandbox.state("worker:worker") == State::Stopped);
     let done = sandbox.apply(&release, &release).unwrap();
     assert_eq!(
         (done.restarted, done.at_rest),
@@ -201,16 +202,16 @@ fn what_an_operator_stopped_stays_stopped_when_its_group_changes(version: Versio
         format!("[program:web]\ncommand=/bin/sh -c '{script}' web_%(process_num)d\nstartsecs=0\n{TWO}\n{more}\n")
     };
     let before = sandbox.deploy("production", "a", &conf(""));
-    until("both ran once", || fs::read_to_string(&ran).is_ok_and(|text| text.lines().count() == 2));
+    eventually("both ran once", || fs::read_to_string(&ran).is_ok_and(|text| text.lines().count() == 2));
     sandbox.supervisor().client().stop("web:web_1").unwrap();
-    until("it is down", || sandbox.state("web:web_1") == State::Stopped);
+    eventually("it is down", || sandbox.state("web:web_1") == State::Stopped);
     fs::remove_file(&ran).unwrap();
     let after = sandbox.make("production", "b", &conf("stopwaitsecs=3"));
     sandbox.flip("production", "b");
     let done = sandbox.apply(&before, &after).unwrap();
     assert_eq!((done.replaced, done.at_rest), (vec!["web".to_owned()], vec!["web:web_1".to_owned()]));
     assert_eq!((sandbox.state("web:web_0"), sandbox.state("web:web_1")), (State::Running, State::Stopped));
-    until("the other one ran", || fs::read_to_string(&ran).is_ok());
+    eventually("the other one ran", || fs::read_to_string(&ran).is_ok());
     assert_eq!(fs::read_to_string(&ran).unwrap(), "web_0\n", "the one that was stopped did nothing");
     // It is as an operator's stop leaves it: the next release does not start it either, an operator can.
     sandbox.apply(&after, &after).unwrap();
@@ -226,9 +227,9 @@ fn what_failed_and_was_stopped_then_stays_stopped(version: Version) {
     let supervisor = sandbox.supervisor();
     let names = ["broken".to_owned()];
     supervisor.start(&release, &names, &mut Plainly).unwrap_err();
-    until("it has failed for good", || sandbox.state("broken:broken") == State::Fatal);
+    eventually("it has failed for good", || sandbox.state("broken:broken") == State::Fatal);
     sandbox.apply(&release, &release).unwrap_err();
-    until("it has failed again", || sandbox.state("broken:broken") == State::Fatal);
+    eventually("it has failed again", || sandbox.state("broken:broken") == State::Fatal);
     assert_eq!(supervisor.stop(&release, &names, &mut Plainly).unwrap().stopped, ["broken:broken"]);
     assert_eq!(supervisor.stop(&release, &names, &mut Plainly).unwrap().stopped, names[..0]);
     let done = sandbox.apply(&release, &release).unwrap();

@@ -1,6 +1,7 @@
 //! The interface itself: methods, faults, and what happens when nobody answers.
 
-use crate::sandbox::{Sandbox, Version, sleeper, until};
+use crate::patience::eventually;
+use crate::sandbox::{Sandbox, Version, sleeper};
 use releasectl::supervisor::SupervisorError;
 use releasectl::supervisor::rpc::methods::State;
 use releasectl::supervisor::rpc::{Client, Fault, RpcError};
@@ -36,10 +37,10 @@ fn methods_answer_in_types(version: Version) {
     assert_eq!((settings[1].startsecs, settings[1].startretries, settings[1].stopwaitsecs), (0, 7, 600));
     assert!(settings[0].autostart && settings[0].command == "/bin/sleep 1000");
     client.stop_group("web").unwrap();
-    until("the group is down", || client.processes().unwrap().iter().all(|p| p.state == State::Stopped));
+    eventually("the group is down", || client.processes().unwrap().iter().all(|p| p.state == State::Stopped));
     assert!(client.processes().unwrap().iter().all(|p| p.pid.is_none() && p.uptime.is_none()));
     client.start_group("web").unwrap();
-    until("the group is up", || client.processes().unwrap().iter().all(|p| p.state == State::Running));
+    eventually("the group is up", || client.processes().unwrap().iter().all(|p| p.state == State::Running));
 }
 
 fn faults_are_told_apart(version: Version) {
@@ -79,7 +80,7 @@ fn the_end_of_a_log_is_read_whatever_is_in_it(version: Version) {
         .unwrap();
     sandbox.deploy("production", "a", &format!("[program:say]\ncommand=/bin/sh {}\nstartsecs=0\n", script.display()));
     let supervisor = sandbox.supervisor();
-    until("it has spoken", || supervisor.client().tail("say:say", false, 64).unwrap().contains("red & <b>\x01"));
+    eventually("it has spoken", || supervisor.client().tail("say:say", false, 64).unwrap().contains("red & <b>\x01"));
     for bytes in 20..40 {
         let tail = supervisor.client().tail("say:say", false, bytes).unwrap();
         assert!(tail.ends_with("\x1b[31mred & <b>\x01\n"), "{bytes}: {tail:?}");
@@ -95,7 +96,7 @@ fn a_stopped_supervisord_is_not_waited_for(version: Version) {
     assert!(matches!(error, SupervisorError::Rpc(RpcError::Overdue { .. })), "{error}");
     assert!(error.hint().is_some());
     sandbox.signal("CONT");
-    until("it answers again", || sandbox.connect().is_ok());
+    eventually("it answers again", || sandbox.connect().is_ok());
 }
 
 fn a_wrong_password_is_said_to_be_one(version: Version) {
@@ -150,9 +151,9 @@ fn a_supervisord_that_restarts_is_not_ready(version: Version) {
     fs::write(&worker, "trap 'sleep 1; exit 0' TERM; echo up; while :; do sleep 0.05; done\n").unwrap();
     sandbox.deploy("production", "a", &format!("[program:w]\ncommand=/bin/sh {}\nstartsecs=0\n", worker.display()));
     let supervisor = sandbox.supervisor();
-    until("its trap is set", || !supervisor.client().tail("w:w", false, 64).unwrap().is_empty());
+    eventually("its trap is set", || !supervisor.client().tail("w:w", false, 64).unwrap().is_empty());
     supervisor.client().call("supervisor.restart", &[]).unwrap();
     let error = sandbox.connect().unwrap_err();
     assert!(matches!(error, SupervisorError::NotReady { .. }), "{error}");
-    until("it is back", || sandbox.connect().is_ok());
+    eventually("it is back", || sandbox.connect().is_ok());
 }

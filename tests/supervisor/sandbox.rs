@@ -1,7 +1,8 @@
 //! A supervisord of one's own, with the trees of two environments beside it.
 
-pub use crate::session::{PATIENCE, Version, run, signal, sleeper, until};
+pub use crate::session::{Version, run, signal, sleeper};
 
+use crate::patience::eventually;
 use crate::session::{Session, settled_directory};
 use releasectl::directory::Dir;
 use releasectl::recipe::Restart;
@@ -59,7 +60,7 @@ impl Sandbox {
     /// Starts supervisord.
     pub fn start(&mut self) {
         self.session = Some(Session::start(self.version, &self.config()));
-        until("supervisord is up", || self.connect().is_ok());
+        eventually("supervisord is up", || self.connect().is_ok());
     }
 
     /// Kills supervisord and everything it started.

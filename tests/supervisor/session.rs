@@ -7,9 +7,6 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Longer than anything here takes, so that only what never happens fails.
-pub const PATIENCE: Duration = Duration::from_secs(120);
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
     /// 4.2.5, as `apt-get install supervisor` gives it.
@@ -105,16 +102,6 @@ pub fn signal(pid: u32, name: &str) {
     let pid = nix::unistd::Pid::from_raw(pid.cast_signed());
     let signal = format!("SIG{name}").parse::<nix::sys::signal::Signal>().unwrap();
     let _ = nix::sys::signal::kill(pid, signal);
-}
-
-/// Waits for something that is to happen.
-#[track_caller]
-pub fn until(what: &str, mut happened: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !happened() {
-        assert!(begun.elapsed() < PATIENCE, "waited in vain: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 /// Where a process works once it has left the directory it was forked in: until then it is still on its way to its program.
