@@ -325,6 +325,11 @@ impl Tree {
         self.turn.is_some() || self.state.identity().is_ok_and(|state| !crate::lock::holders(state.inode).is_empty())
     }
 
+    /// The same for one of somebody else.
+    pub fn others_deploy(&self) -> bool {
+        self.turn.is_none() && self.is_deploying()
+    }
+
     /// What the journal says of the flips so far, and where `current` leads now.
     pub fn standing(&self) -> Result<Standing> {
         self.standing_after(&Tail::read(&self.state, &standing::is_enough)?.records)

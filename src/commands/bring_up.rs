@@ -50,7 +50,7 @@ pub(super) fn go_live(context: &Context, locked: &mut LockedTree<'_>, wanted: &G
     if !programs && way.side.health.is_none() {
         return plain(context, locked, wanted, &standing, Following::Nothing);
     }
-    if stays && standing.owed.is_nothing() {
+    if stays && (standing.owed.is_nothing() || is_at_rest(locked.tree(), &standing)) {
         return Ok(Activation::of(false, standing.live.clone(), standing.live, wanted.cause));
     }
     let (supervisor, running) = match programs.then(|| way.reach(context, locked.tree(), false)).transpose() {
@@ -63,6 +63,12 @@ pub(super) fn go_live(context: &Context, locked: &mut LockedTree<'_>, wanted: &G
     passage.make(locked, &standing)
 }
 
+/// Whether what is owed to the programs was stopped by somebody's deploy under way, for its steps: it is that one's to start
+/// again.
+fn is_at_rest(tree: &Tree, standing: &Standing) -> bool {
+    standing.owed.since.is_none() && tree.others_deploy()
+}
+
 /// Brings the live release's programs over if they are not yet, and restarts them in any case.
 pub(super) fn again(context: &Context, locked: &mut LockedTree<'_>, live: &ReleaseId) -> Result<Told> {
     let (tree, standing) = (locked.tree(), locked.standing().clone());
@@ -71,15 +77,14 @@ pub(super) fn again(context: &Context, locked: &mut LockedTree<'_>, live: &Relea
         return Ok(Told::Programs(Done::default().into()));
     };
     let started = Instant::now();
-    // What a deploy under way has stopped for its steps does not run, and is its own to start again.
-    let stopped = standing.owed.since.is_none() && tree.is_deploying();
-    let wanted = if stopped { BTreeSet::new() } else { standing.owed.up.clone() };
+    let at_rest = is_at_rest(tree, &standing);
+    let wanted = if at_rest { BTreeSet::new() } else { standing.owed.up.clone() };
     let step = Step { before: &way.before, wanted, back: None, cause: "restart" };
     match bring(context, tree, Some(&supervisor), &way.side, step) {
         Ok(done) => {
             if let Some(since) = standing.owed.since {
                 locked.confirmed(since, Outcome::Done, started, Some("by a later restart".to_owned()));
-            } else if !stopped {
+            } else if !at_rest {
                 settle(locked, &standing);
             }
             context.tell(locked);

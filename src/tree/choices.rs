@@ -35,6 +35,7 @@ impl Tree {
     /// Whether `id` is another tool's release that went live, or was recorded as good, unseen by us: the next change takes
     /// it over.
     pub fn is_awaited(&self, standing: &Standing, id: &ReleaseId) -> bool {
-        standing.recorded.contains(id) && self.open_release(id).is_ok()
+        let is_foreign = || matches!(self.release(id), Err(TreeError::Foreign(_)));
+        standing.recorded.contains(id) && self.open_release(id).is_ok() && is_foreign()
     }
 }

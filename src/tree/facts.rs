@@ -41,7 +41,7 @@ impl Tree {
             // What will be taken over is judged as if it were: the newest of all.
             let awaited =
                 standing.recorded.iter().find(|id| entry.name == id.as_str() && self.is_awaited(standing, id));
-            let (id, awaited) = (entry.id().or(awaited), awaited.filter(|_| entry.id().is_none()));
+            let id = entry.id().or(awaited);
             let release = match &entry.found {
                 Found::Release(manifest) => Some((manifest.id.clone(), manifest.state(leased))),
                 Found::Reserved(id) => Some((id.clone(), if leased { State::Building } else { State::Incomplete })),

@@ -194,11 +194,11 @@ fn p17_ten_gigabytes_of_zeros_are_refused_long_before_the_disk_is_full() {
     header.set_path("zeros").unwrap();
     header.set_size(1 << 30);
     header.set_mode(0o644);
-    // Ten members of a gigabyte each, compressed to a few megabytes. The same compressed gigabyte serves ten times:
-    // gzip takes members one after the other.
-    let mut gigabyte = GzEncoder::new(Vec::new(), Compression::fast());
-    std::io::copy(&mut std::io::repeat(0).take(1 << 30), &mut gigabyte).unwrap();
-    let gigabyte = gigabyte.finish().unwrap();
+    // Ten members of a gigabyte each, compressed to a few megabytes. The same compressed zeros serve all the time: gzip
+    // takes members one after the other.
+    let mut piece = GzEncoder::new(Vec::new(), Compression::fast());
+    std::io::copy(&mut std::io::repeat(0).take(1 << 24), &mut piece).unwrap();
+    let gigabyte = piece.finish().unwrap().repeat(1 << 6);
     let mut bomb = Vec::new();
     for at in 0..10 {
         header.set_path(format!("zeros-{at}")).unwrap();

@@ -315,7 +315,7 @@ fn programs_that_are_not_as_they_should_be_are_told_with_what_mends_them() {
 }
 
 #[test]
-fn a_restart_meanwhile_does_not_start_what_a_deploy_has_stopped_for_its_steps() {
+fn what_a_deploy_has_stopped_for_its_steps_is_started_by_no_other_command_meanwhile() {
     let world = World::new();
     let conf = sleeper("web", "") + &sleeper("worker", "");
     let step =
@@ -329,6 +329,7 @@ fn a_restart_meanwhile_does_not_start_what_a_deploy_has_stopped_for_its_steps() 
     let document = world.json(0, "restart");
     assert_eq!(document["restarted"], serde_json::json!(["web:web"]));
     assert!(world.pid("web") != web);
+    assert_eq!(world.json(0, "activate A")["changed"], false);
     assert_eq!(world.states()["worker"], "STOPPED");
     fs::write(world.tree.release("B").join("done"), "").unwrap();
     let answer = deploy.answer();
