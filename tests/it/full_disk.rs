@@ -1,9 +1,10 @@
 //! P15: a disk that fills while a release is built: one clear error, nothing live changed, `clean` frees it, the next
-//! deploy works. The disk is a tmpfs of 64 MB in a mount namespace of its own.
+//! deploy works; and what still works on one that is full. The disk is a tmpfs in a mount namespace of its own.
 
-use crate::lab::{as_root_or_left_out, in_mount_namespace};
+use crate::lab::{as_root_or_left_out, gone, in_mount_namespace};
 use crate::packages::wheelhouse;
 use crate::sandbox::Sandbox;
+use serde_json::Value;
 use std::fs;
 
 /// What every script begins with: the disk, and the program on it. `$1` is the program, `$2` the place beside the disk.
@@ -160,4 +161,92 @@ test "$(ls "$place/tree/releases")" = "$before"
 rm "$place/tree/current"/blob-*
 "#;
     on_a_small_disk(&tree, script);
+}
+
+#[test]
+fn p15_on_a_full_disk_rollback_still_works_and_clean_brings_the_ballast_back() {
+    if !as_root_or_left_out("a full disk") {
+        return;
+    }
+    // Full of blocks, then full of inodes.
+    for (size, fill) in [
+        ("size=12m,nr_inodes=0", r#"cat /dev/zero > "$root/filler" 2>/dev/null || true"#),
+        (
+            "size=64m,nr_inodes=150",
+            r#"mkdir "$root/filler" || true; n=0; while true > "$root/filler/$n"; do n=$((n+1)); done 2>/dev/null || true"#,
+        ),
+    ] {
+        let tree = Sandbox::new();
+        let (root, source) = (tree.root(), tree.source("x"));
+        fs::create_dir(&root).unwrap();
+        let again = fill.replace("filler", "filler-2");
+        let script = format!(
+            r#"program=$1; root=$2; source=$3
+            run() {{ "$program" --root "$root" --json "$@" 2>/dev/null || true; }}
+            mount -t tmpfs -o {size} none "$root"
+            for id in A B C; do run create "$source" --id $id; run activate $id; done >/dev/null
+            {fill}
+            run rollback
+            test -e "$root/.releasectl/ballast" && echo true || echo false
+            run rollback
+            {again}
+            run create "$source" --id D
+            run status
+            rm -rf "$root/filler" "$root/filler-2"
+            run clean --keep 0
+            test -e "$root/.releasectl/ballast" && echo true || echo false
+            run activate C
+            run create "$source" --id E"#
+        );
+        let output = in_mount_namespace(&tree, &script, &[&root, &source]);
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let answers: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let [first, ballast, second, create, status, clean, restored, activate, again] = &answers[..] else {
+            panic!("{said}{}", String::from_utf8_lossy(&output.stderr))
+        };
+        assert_eq!((&first["ok"], &first["to"]), (&true.into(), &"B".into()), "{size}: {said}");
+        assert_eq!(*ballast, false, "{size}: it was given up");
+        assert_eq!((&second["ok"], &second["to"]), (&true.into(), &"A".into()), "{size}: {said}");
+        assert_eq!(create["ok"], false, "{size}: {said}");
+        assert!(create["error"]["hint"].is_string(), "{size}: {said}");
+        assert_eq!(status["current"], "A", "{size}: {said}");
+        assert_eq!(gone(clean), ["B", "C"], "{size}: {said}");
+        assert_eq!(*restored, true, "{size}: {said}");
+        assert_eq!(activate["error"]["kind"], "refused", "{size}: C is gone: {said}");
+        assert_eq!(again["ok"], true, "{size}: {said}");
+    }
+}
+
+#[test]
+fn p15_marks_that_a_full_disk_kept_from_being_written_are_written_later() {
+    if !as_root_or_left_out("a full disk") {
+        return;
+    }
+    let tree = Sandbox::new();
+    let (root, source) = (tree.root(), tree.source("x"));
+    fs::create_dir(&root).unwrap();
+    // Without a ballast there is room for the history's next lines, and for nothing else.
+    let script = r#"program=$1; root=$2; source=$3
+        run() { "$program" --root "$root" "$@"; }
+        full() { rm -f "$root/.releasectl/ballast"; cat /dev/zero > "$root/filler" 2>/dev/null || true; }
+        mount -t tmpfs -o size=8m none "$root"
+        for id in A B; do run create "$source" --id $id; run activate $id; done >/dev/null
+        full
+        run rollback 2>&1 | grep -q 'warning: release B could not be marked'
+        run list | grep -q '^  B  *ready'
+        rm "$root/filler"
+        run pin A --forever >/dev/null
+        run list | grep -q '^  B  *bad'
+        full
+        run activate B 2>&1 | grep -q 'warning: release B could not be marked'
+        run list | grep -q '^[*] B  *bad'
+        rm "$root/filler"
+        run unpin A >/dev/null
+        run list | grep -q '^[*] B  *ready'
+        run rollback >/dev/null
+        run remove B >/dev/null
+        run create "$source" --id B >/dev/null
+        run list | grep -q '^  B  *ready'"#;
+    let output = in_mount_namespace(&tree, &format!("set -x; {script}"), &[&root, &source]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
