@@ -7,10 +7,11 @@ use super::interpreter::{self, Interpreter};
 use super::record::Record;
 use super::reuse::{Obstacle, put, renamed, unfit};
 use super::rewrite::{Rewrite, mentions, spell, spellings};
-use super::seal::{self, Entry};
+use super::seal;
 use super::{Made, Order, PythonError, Sink, path_of};
 use crate::directory::{Dir, PathError};
 use crate::export::Luggage;
+use crate::tree::Item;
 use memchr::memmem::Finder;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -82,20 +83,18 @@ fn rewrite_all(environment: &Dir, rewrite: &Rewrite, names: &[Vec<u8>]) -> Resul
     let (mut sources, mut waiting) = (Vec::new(), vec![PathBuf::new()]);
     while let Some(path) = waiting.pop() {
         let dir = environment.open_below(&path)?;
-        for (name, stat, entry) in seal::entries(&dir)? {
-            match entry {
-                Entry::Directory => waiting.push(path.join(&name)),
-                Entry::File if !name.as_bytes().ends_with(b".pyc") => {
-                    let Some(mut file) = dir.open_file(&name)? else { continue };
-                    let unread = |cause| PathError::new("read", dir.path().join(&name), cause);
-                    if mentions(&mut file, &finders).map_err(unread)? {
-                        let text = renamed(rewrite, &dir, &name)?;
-                        dir.unlink(&name)?;
-                        put(&dir, &name, &text, &stat)?;
-                        sources.extend(Some(path.join(&name)).filter(|path| path.extension() == Some("py".as_ref())));
-                    }
+        for Item { name, seen, .. } in seal::entries(&dir)? {
+            if seen.is_dir() {
+                waiting.push(path.join(&name));
+            } else if seen.is_file() && !name.as_bytes().ends_with(b".pyc") {
+                let Some(mut file) = dir.open_file(&name)? else { continue };
+                let unread = |cause| PathError::new("read", dir.path().join(&name), cause);
+                if mentions(&mut file, &finders).map_err(unread)? {
+                    let text = renamed(rewrite, &dir, &name)?;
+                    dir.unlink(&name)?;
+                    put(&dir, &name, &text, &seen)?;
+                    sources.extend(Some(path.join(&name)).filter(|path| path.extension() == Some("py".as_ref())));
                 }
-                Entry::File | Entry::Link(_) => {}
             }
         }
     }

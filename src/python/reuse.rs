@@ -10,14 +10,13 @@ use super::bytecode::{self, CACHE};
 use super::interpreter::{self, Interpreter};
 use super::record::Record;
 use super::rewrite::{Rewrite, spellings};
-use super::seal::{self, Entry, Part, Seal};
+use super::seal::{self, Part, Seal};
 use super::{Made, Order, PythonError, Sink, make_parent, name_of, path_of, split};
 use crate::directory::{Dir, PathError};
 use crate::transfer::copy_entry;
-use crate::tree::{Item, Listing};
+use crate::tree::{Item, Listing, Seen};
 use crate::walk::{Visit, walk};
 use nix::errno::Errno;
-use nix::sys::stat::FileStat;
 use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
@@ -185,28 +184,25 @@ impl<'a> Linking<'a> {
             new.set_mode(mode)?;
         }
         let (mut below, mut rewritten, mut uncompiled) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut items, mut part, mut anew) = (Vec::new(), Part::default(), false);
+        let (items, mut part, mut anew) = (seal::entries(&old)?, Part::default(), false);
         let naming = self.naming.get(path);
-        for (name, stat, entry) in seal::entries(&old)? {
-            part.add(&name, &stat, &entry);
-            match &entry {
-                Entry::Directory => below.push(name.clone()),
-                Entry::Link(target) => {
-                    let made = OsString::from_vec(self.rewrite.apply(target.as_bytes()));
-                    new.symlink(&name, &made)?;
-                    anew = true;
-                }
-                Entry::File if naming.is_some_and(|naming| naming.contains(&name.as_os_str())) => {
-                    put(&new, &name, &renamed(&self.rewrite, &old, &name)?, &stat)?;
-                    rewritten.push(path.join(&name));
-                    anew = true;
-                }
-                Entry::File => match self.outdated(path, &name) {
-                    Some(source) => uncompiled.push(source),
-                    None => share(&old, &new, &name)?,
-                },
+        for item in &items {
+            let Item { name, seen, target, .. } = item;
+            part.add(item);
+            if seen.is_dir() {
+                below.push(name.clone());
+            } else if !seen.is_file() {
+                new.symlink(name, &OsString::from_vec(self.rewrite.apply(target.as_bytes())))?;
+                anew = true;
+            } else if naming.is_some_and(|naming| naming.contains(&name.as_os_str())) {
+                put(&new, name, &renamed(&self.rewrite, &old, name)?, seen)?;
+                rewritten.push(path.join(name));
+                anew = true;
+            } else if let Some(source) = self.outdated(path, name) {
+                uncompiled.push(source);
+            } else {
+                share(&old, &new, name)?;
             }
-            items.push(seal::item(name, &stat, entry));
         }
         let linked = Linked { part: part.end(), items, rewritten, uncompiled, anew };
         Ok(Visit { handle: (old, new), below, found: linked })
@@ -236,11 +232,11 @@ pub(super) fn renamed(rewrite: &Rewrite, dir: &Dir, name: &OsStr) -> Result<Vec<
 }
 
 /// Writes a new file with the mode and time of the one it stands for.
-pub(super) fn put(dir: &Dir, name: &OsStr, text: &[u8], stat: &FileStat) -> Result<(), Obstacle> {
+pub(super) fn put(dir: &Dir, name: &OsStr, text: &[u8], like: &Seen) -> Result<(), Obstacle> {
     let mut file = dir.create_file(name, 0o600)?;
     file.write_all(text).map_err(|cause| PathError::new("write", dir.path().join(name), cause))?;
-    dir.set_file_mode(&file, name, stat.st_mode & 0o777)?;
-    Ok(dir.set_mtime(name, stat.st_mtime, stat.st_mtime_nsec)?)
+    dir.set_file_mode(&file, name, like.mode & 0o777)?;
+    Ok(dir.set_mtime(name, like.changed.0, like.changed.1)?)
 }
 
 /// The length of the line that names a script's interpreter; 0 if there is none.

@@ -8,11 +8,11 @@ use crate::directory::{Dir, PathError, kind};
 use crate::tree::{Item, Listing, Seen};
 use crate::walk::{Visit, walk};
 use memchr::memmem::Finder;
-use nix::sys::stat::{FileStat, SFlag};
+use nix::sys::stat::SFlag;
 use nix::unistd::geteuid;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -27,23 +27,6 @@ pub(super) struct Seal {
     pub(super) naming: Vec<PathBuf>,
 }
 
-/// What is sealed and linked.
-#[derive(Debug)]
-pub(super) enum Entry {
-    /// A directory.
-    Directory,
-    /// A link and its target.
-    Link(OsString),
-    /// A regular file.
-    File,
-}
-
-/// The same as an inventory has it.
-pub(super) fn item(name: OsString, stat: &FileStat, entry: Entry) -> Item {
-    let target = if let Entry::Link(target) = entry { target } else { OsString::new() };
-    Item { name, seen: Seen::from(stat), target, blob: None }
-}
-
 /// What cannot be done to files that only their own environment may have.
 const SHARE: &str = "share";
 
@@ -51,28 +34,27 @@ fn is_unshared(error: &PathError) -> bool {
     error.action == SHARE
 }
 
-/// The entries of a directory by name, each with its status. An error about what cannot be shared between releases: files
-/// of another owner, setuid ones, devices and the like.
-pub(super) fn entries(dir: &Dir) -> Result<Vec<(OsString, FileStat, Entry)>, PathError> {
+/// The entries of a directory by name: directories, links and files. An error about what cannot be shared between releases:
+/// files of another owner, setuid ones, devices and the like.
+pub(super) fn entries(dir: &Dir) -> Result<Vec<Item>, PathError> {
     let mut names = dir.names()?;
     names.sort_unstable();
     let owner = geteuid().as_raw();
-    let mut found = Vec::with_capacity(names.len());
-    for name in names {
+    let entry = |name: OsString| {
         let unshared = |why| PathError::new(SHARE, dir.path().join(&name), io::Error::other(why));
-        let Some(stat) = dir.stat(&name)? else { return Err(unshared("it has just been removed")) };
+        let stat = dir.stat(&name)?.ok_or_else(|| unshared("it has just been removed"))?;
         if stat.st_uid != owner {
             return Err(unshared("it belongs to another user"));
         }
-        let entry = match kind(&stat) {
-            SFlag::S_IFDIR => Entry::Directory,
-            SFlag::S_IFLNK => Entry::Link(dir.read_link(&name)?.unwrap_or_default()),
-            SFlag::S_IFREG if stat.st_mode & 0o6000 == 0 => Entry::File,
+        let target = match kind(&stat) {
+            SFlag::S_IFLNK => dir.read_link(&name)?.unwrap_or_default(),
+            SFlag::S_IFDIR => OsString::new(),
+            SFlag::S_IFREG if stat.st_mode & 0o6000 == 0 => OsString::new(),
             _ => return Err(unshared("it is neither a file, a directory nor a link")),
         };
-        found.push((name, stat, entry));
-    }
-    Ok(found)
+        Ok(Item { seen: Seen::from(&stat), name, target, blob: None })
+    };
+    names.into_iter().map(entry).collect()
 }
 
 /// One directory's part of the digest, as its entries come by.
@@ -81,17 +63,14 @@ pub(super) struct Part(Sha256);
 
 impl Part {
     /// Takes in one entry. Directories count by name and mode, links by target, files by mode, size and time.
-    pub(super) fn add(&mut self, name: &OsStr, stat: &FileStat, entry: &Entry) {
-        let (size, time, target) = match entry {
-            Entry::Directory => (0, (0, 0), &[][..]),
-            Entry::Link(target) => (0, (0, 0), target.as_bytes()),
-            Entry::File => (stat.st_size, (stat.st_mtime, stat.st_mtime_nsec), &[][..]),
-        };
-        for number in [i64::from(stat.st_mode), size, time.0, time.1] {
+    pub(super) fn add(&mut self, item: &Item) {
+        let seen = &item.seen;
+        let (size, time) = if seen.is_file() { (seen.size.cast_signed(), seen.changed) } else { (0, (0, 0)) };
+        for number in [i64::from(seen.mode), size, time.0, time.1] {
             self.0.update(number.to_le_bytes());
         }
-        for text in [name.as_bytes(), target] {
-            self.0.update(text);
+        for text in [&item.name, &item.target] {
+            self.0.update(text.as_bytes());
             self.0.update([0]);
         }
     }
@@ -119,7 +98,7 @@ pub(super) fn total<'p>(parts: impl Iterator<Item = (&'p Path, [u8; 32])>) -> St
 pub(super) fn take(environment: &Dir, release: &Dir, cached: bool) -> Result<Option<(Seal, Listing)>> {
     let Some(names) = spellings(release)? else { return Ok(None) };
     let names: Vec<_> = names.iter().map(Finder::new).collect();
-    let unknown = |stat: &FileStat| stat.st_nlink == 1 || !cached;
+    let unknown = |seen: &Seen| seen.links == 1 || !cached;
     let visited = walk(|path, above| {
         let dir = open(environment, path, above)?;
         let (below, found) = look(&dir, path, &unknown, &names)?;
@@ -166,24 +145,22 @@ pub(super) struct Found {
 fn look(
     dir: &Dir,
     path: &Path,
-    unknown: &dyn Fn(&FileStat) -> bool,
+    unknown: &dyn Fn(&Seen) -> bool,
     names: &[Finder<'_>],
 ) -> Result<(Vec<OsString>, Found), PathError> {
-    let (mut below, mut items, mut naming, mut part) = (Vec::new(), Vec::new(), Vec::new(), Part::default());
-    for (name, stat, entry) in entries(dir)? {
-        part.add(&name, &stat, &entry);
-        match entry {
-            Entry::Directory => below.push(name.clone()),
-            Entry::File if unknown(&stat) && !name.as_bytes().ends_with(b".pyc") => {
-                let Some(mut file) = dir.open_file(&name)? else { continue };
-                let read = |cause| PathError::new("read", dir.path().join(&name), cause);
-                if mentions(&mut file, names).map_err(read)? {
-                    naming.push(path.join(&name));
-                }
+    let (items, mut below, mut naming, mut part) = (entries(dir)?, Vec::new(), Vec::new(), Part::default());
+    for item in &items {
+        part.add(item);
+        let Item { name, seen, .. } = item;
+        if seen.is_dir() {
+            below.push(name.clone());
+        } else if seen.is_file() && unknown(seen) && !name.as_bytes().ends_with(b".pyc") {
+            let Some(mut file) = dir.open_file(name)? else { continue };
+            let read = |cause| PathError::new("read", dir.path().join(name), cause);
+            if mentions(&mut file, names).map_err(read)? {
+                naming.push(path.join(name));
             }
-            Entry::File | Entry::Link(_) => {}
         }
-        items.push(item(name, &stat, entry));
     }
     Ok((below, Found { part: part.end(), items, naming }))
 }

@@ -48,8 +48,18 @@ impl From<&FileStat> for Seen {
 }
 
 impl Seen {
-    fn is_dir(&self) -> bool {
-        SFlag::from_bits_truncate(self.mode & SFlag::S_IFMT.bits()) == SFlag::S_IFDIR
+    /// Whether it is a directory.
+    pub fn is_dir(&self) -> bool {
+        self.kind() == SFlag::S_IFDIR
+    }
+
+    /// Whether it is a regular file.
+    pub fn is_file(&self) -> bool {
+        self.kind() == SFlag::S_IFREG
+    }
+
+    fn kind(&self) -> SFlag {
+        SFlag::from_bits_truncate(self.mode & SFlag::S_IFMT.bits())
     }
 
     /// `mode size seconds.nanoseconds`. A directory's size and time say nothing: using it changes them.
