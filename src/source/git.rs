@@ -13,6 +13,10 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+/// How many seconds another host may keep silent before it counts as gone. A server that is still at work says so every
+/// few seconds.
+const SILENCE: u32 = 300;
+
 /// A commit that is in a mirror.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Commit {
@@ -114,12 +118,23 @@ pub(super) fn program(tools: &Tools, directory: &Path) -> Program {
     program.env("GIT_DIR", ".").env("GIT_ALLOW_PROTOCOL", "file:git:http:https:ssh")
 }
 
-/// The same for one that speaks with another host: by the user's own `core.sshCommand`, or else by an ssh that asks
-/// nobody anything either.
+/// The same for one that speaks with another host: by what the user's configuration says of ssh and of a connection that
+/// brings nothing, or else by an ssh that asks nobody anything either, and for no longer than [`SILENCE`].
 pub(super) fn remote(tools: &Tools, directory: &Path) -> Program {
-    let chosen = program(tools, directory).args(["config", "core.sshCommand"]).capture().is_ok();
-    let program = program(tools, directory);
-    if chosen { program } else { program.env("GIT_SSH_COMMAND", "ssh -o BatchMode=yes") }
+    let names = ["--name-only", "--get-regexp", r"^core\.sshcommand$|^http\..*lowspeed"];
+    let chosen = program(tools, directory).args(["config"]).args(names).capture().unwrap_or_default();
+    let chosen = String::from_utf8_lossy(&chosen);
+    let (ssh, http): (Vec<&str>, Vec<&str>) = chosen.lines().partition(|name| name.starts_with("core."));
+    let mut program = program(tools, directory);
+    if ssh.is_empty() {
+        // A host that is gone answers none of three questions; one that does not even begin has as long.
+        let ssh = format!("ssh -o BatchMode=yes -o ConnectTimeout={SILENCE} -o ServerAliveInterval={}", SILENCE / 3);
+        program = program.env("GIT_SSH_COMMAND", ssh);
+    }
+    if http.is_empty() {
+        program = program.env("GIT_HTTP_LOW_SPEED_LIMIT", "1").env("GIT_HTTP_LOW_SPEED_TIME", SILENCE.to_string());
+    }
+    program
 }
 
 /// Forty hexadecimal digits, or sixty-four.

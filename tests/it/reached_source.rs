@@ -4,8 +4,9 @@ use crate::patience::eventually;
 use crate::sandbox::{PROGRAM, Sandbox, Started};
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpListener;
-use std::path::Path;
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 /// What the user's git is told.
 fn configure(tree: &Sandbox, settings: &str) {
@@ -74,6 +75,56 @@ fn the_users_own_way_to_another_host_is_taken() {
     fs::write(&script, "for word; do :; done\nexec sh -c \"$word\"\n").unwrap();
     configure(&tree, &format!("[core]\n\tsshCommand = sh {}\n", script.display()));
     tree.done(&["create", &format!("git@app.invalid:{}", repository.display())]);
+}
+
+/// A host that takes up connections and says nothing, until it is told to close them all, and each that comes then.
+struct Silent {
+    port: u16,
+    guests: Arc<Mutex<Option<Vec<TcpStream>>>>,
+}
+
+impl Silent {
+    fn new() -> Self {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = server.local_addr().unwrap().port();
+        let guests = Arc::new(Mutex::new(Some(Vec::new())));
+        let kept = Arc::clone(&guests);
+        std::thread::spawn(move || {
+            for guest in server.incoming().flatten() {
+                if let Some(guests) = &mut *kept.lock().unwrap() {
+                    guests.push(guest);
+                }
+            }
+        });
+        Self { port, guests }
+    }
+
+    /// The words and the environment of the programs that were started to speak with it.
+    fn callers(&self) -> String {
+        let processes = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+        let read = |path: PathBuf| String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).replace('\0', " ");
+        let callers = processes.filter(|process| read(process.join("cmdline")).contains(&self.port.to_string()));
+        callers.map(|process| ["cmdline", "environ"].map(|file| read(process.join(file))).concat()).collect()
+    }
+}
+
+#[test]
+fn a_host_that_falls_silent_is_not_waited_for_without_end() {
+    let tree = Sandbox::laid_out();
+    let silent = Silent::new();
+    let [http, ssh] = ["http", "ssh"].map(|way| format!("{way}://127.0.0.1:{}/app", silent.port));
+    configure(&tree, "[http]\n\tlowSpeedLimit = 1000\n\tlowSpeedTime = 1\n");
+    let said = tree.ends(1, &["create", &http]).stderr;
+    assert!(said.contains("too slow"), "{said}");
+    configure(&tree, "");
+    let asked = [&http, &ssh].map(|url| Started::new(tree.command(&["create", url])));
+    for limit in ["GIT_HTTP_LOW_SPEED_TIME=300", "ConnectTimeout=300", "ServerAliveInterval=100"] {
+        eventually(limit, || silent.callers().contains(limit));
+    }
+    silent.guests.lock().unwrap().take();
+    for asked in asked {
+        assert_eq!(asked.answer().code, 1);
+    }
 }
 
 #[test]
