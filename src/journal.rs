@@ -8,6 +8,7 @@ use crate::layout::JOURNAL;
 use crate::operation::{Begin, Done, Event, Glance, Kind, Operation, Outcome, Record, Step};
 use crate::release::ReleaseId;
 use crate::sealed::{seal, unseal};
+use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
@@ -93,9 +94,18 @@ impl<R: Default + Extend<Record>> Tail<R> {
     }
 }
 
-/// The record on a line without its end. One with a number that none of ours ever has is damage.
+/// The record on a line without its end. One with a number that none of ours ever has is damage; one that is sealed and
+/// makes no sense here is a later version's.
 fn record_of(line: &[u8]) -> Option<Record> {
-    unseal::<Record>(line).filter(|record| record.seq < NUMBERS)
+    let later = || unseal(line).map(|Numbered { seq, at }| Record { seq, at, event: Event::Later });
+    unseal(line).or_else(later).filter(|record| record.seq < NUMBERS)
+}
+
+/// What every line has, whichever version wrote it.
+#[derive(Deserialize)]
+struct Numbered {
+    seq: u64,
+    at: Timestamp,
 }
 
 /// Every record there is, first to last, without keeping them. Returns how many lines were no records.

@@ -40,6 +40,8 @@ pub enum Event {
     Confirmed(Done),
     /// Programs were stopped or started beside a flip.
     Programs(Programs),
+    /// What a later version wrote and this one does not know: it is passed over, and kept.
+    Later,
 }
 
 /// What beside a flip makes programs owe or be owed something: what steps stopped comes up again with the next release.
@@ -319,7 +321,7 @@ impl Entries {
                 let (outcome, seconds, note) = (Outcome::Unfinished, 0.0, None);
                 self.operations.push((seq, Entry { at, by, operation, from, to, outcome, seconds, cause, note }));
             }
-            Event::Step(_) | Event::Programs(_) => {}
+            Event::Step(_) | Event::Programs(_) | Event::Later => {}
             // A flip whose programs are still being brought over is not over.
             Event::Done(done) if done.outcome == Outcome::Done && self.unconfirmed.contains(&done.of) => {}
             Event::Done(done) | Event::Confirmed(done) => {

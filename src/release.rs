@@ -176,10 +176,13 @@ impl fmt::Display for StepStatus {
     }
 }
 
+/// The version of the manifests that this version reads and writes.
+pub const SCHEMA: u32 = 1;
+
 /// A release's own record. `ready_at` is written last and is the commit of the build.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// The version of this record, 1.
+    /// The version of this record, [`SCHEMA`].
     pub schema: u32,
     /// Its name.
     pub id: ReleaseId,
@@ -221,7 +224,7 @@ impl Manifest {
     /// The record of a build that begins.
     pub fn begin(id: ReleaseId, sequence: u64, created_at: Timestamp, by: String, origin: Origin) -> Self {
         Self {
-            schema: 1,
+            schema: SCHEMA,
             id,
             sequence,
             created_at,

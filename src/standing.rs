@@ -111,7 +111,7 @@ impl Standing {
                 }
                 Event::Confirmed(done) if done.outcome == Outcome::Done => standing.owed = Owed::default(),
                 Event::Programs(programs) => standing.owed.changed_by(programs),
-                Event::Begin(_) | Event::Step(_) | Event::Done(_) | Event::Confirmed(_) => {}
+                Event::Begin(_) | Event::Step(_) | Event::Done(_) | Event::Confirmed(_) | Event::Later => {}
             }
         }
         if let Some((seq, flip)) = last {

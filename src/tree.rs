@@ -34,11 +34,12 @@ use crate::layout::{ADOPTED, BUILD_LOG, CURRENT, Layout, MANIFEST, OWN_MANIFEST,
 use crate::lock::{Lease, Wait};
 use crate::operation::Record;
 use crate::pin::{PREFIX, Pin};
-use crate::release::{Manifest, ReleaseId};
+use crate::release::{self, Manifest, ReleaseId};
 use crate::sealed::unseal;
 use crate::standing::{self, Standing};
 use crate::walk::share_out;
 use nix::sys::stat::{FileStat, SFlag};
+use serde::de::IgnoredAny;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
@@ -347,11 +348,13 @@ impl Tree {
 
 /// What the manifest `bytes` says of the release `id`.
 fn judge(id: &ReleaseId, bytes: &[u8]) -> Found {
-    match unseal::<Manifest>(bytes) {
-        Some(manifest) if manifest.id == *id => Found::Release(Box::new(manifest)),
-        Some(manifest) => Found::Damaged(id.clone(), format!("it is that of {}", manifest.id)),
-        None => Found::Damaged(id.clone(), "it was changed or cut short".to_owned()),
-    }
+    let why = match unseal::<Manifest>(bytes).filter(|manifest| manifest.schema == release::SCHEMA) {
+        Some(manifest) if manifest.id == *id => return Found::Release(Box::new(manifest)),
+        Some(manifest) => format!("it is that of {}", manifest.id),
+        None if unseal::<IgnoredAny>(bytes).is_some() => "a later version of releasectl wrote it".to_owned(),
+        None => "it was changed or cut short".to_owned(),
+    };
+    Found::Damaged(id.clone(), why)
 }
 
 fn order(entry: &Entry) -> (bool, u64) {

@@ -143,7 +143,7 @@ fn releases(tree: &Tree) -> Result<Check> {
     };
     let damaged = named(|found| matches!(found, Found::Damaged(..)));
     if !damaged.is_empty() {
-        let hint = "such a release is never cleaned; if it is not live, remove its directory yourself";
+        let hint = "such a release is never cleaned; remove it yourself if it is not live and no later version made it";
         return Ok(Check::bad(name, format!("manifests that cannot be used: {}", damaged.join(", ")), hint));
     }
     let incomplete = named(|found| match found {

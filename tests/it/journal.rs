@@ -5,7 +5,9 @@ use releasectl::clock::Clock;
 use releasectl::directory::Dir;
 use releasectl::lock::Wait;
 use releasectl::release::ReleaseId;
+use releasectl::sealed::seal;
 use releasectl::tree::{Actor, Found, Tree};
+use serde_json::{Value, json};
 use std::ffi::OsStr;
 use std::fs;
 use std::path::PathBuf;
@@ -118,6 +120,47 @@ fn p03_a_journal_with_any_bit_flipped_is_set_aside_and_its_good_lines_go_on() {
         assert!(aside == [bent] || at + 1 == whole.len() && aside.is_empty(), "{doubtful}: it is kept as it was");
     }
     assert_eq!(picture(&tree.at("releases")), releases);
+}
+
+#[test]
+fn p03_what_a_later_version_wrote_is_no_damage_and_is_kept() {
+    let tree = with_history();
+    let mut written = fs::read_to_string(journal(&tree)).unwrap();
+    let (next, at) = (written.lines().count() as u64 + 1, "2026-11-28T10:00:00Z");
+    for line in [
+        json!({"seq": next, "at": at, "event": "begin", "operation": "sign", "by": "me", "to": "A"}),
+        json!({"seq": next + 1, "at": at, "event": "done", "of": next, "outcome": "splendid", "seconds": 1}),
+        json!({"seq": next + 2, "at": at, "event": "audited", "findings": [{"of": "A"}]}),
+    ] {
+        written += &(seal(&line).unwrap() + "\n");
+    }
+    fs::write(journal(&tree), &written).unwrap();
+    tree.done(&["doctor"]);
+    let history = tree.history();
+    let rollback = tree.ends(0, &["rollback"]);
+    assert!(!rollback.stderr.contains("warning"), "{}", rollback.stderr);
+    assert_eq!(set_aside(&tree), Vec::<PathBuf>::new());
+    assert!(fs::read_to_string(journal(&tree)).unwrap().starts_with(&written));
+    assert_eq!(tree.history(), [history, vec!["rollback C B done".to_owned()]].concat());
+}
+
+#[test]
+fn p04_a_manifest_of_a_later_version_is_told_as_that_and_nothing_is_done_with_its_release() {
+    let tree = Sandbox::with_live(&["A", "B"]);
+    let manifest = tree.release("A").join(".releasectl/release.json");
+    let read: Value = serde_json::from_str(&fs::read_to_string(&manifest).unwrap()).unwrap();
+    for (field, value) in [("schema", json!(2)), ("steps", json!([{"name": "sign", "status": "splendid"}]))] {
+        let mut later = read.clone();
+        later.as_object_mut().unwrap().remove("crc");
+        later[field] = value;
+        fs::write(&manifest, seal(&later).unwrap() + "\n").unwrap();
+        let said = tree.ends(6, &["activate", "A"]).stderr;
+        assert!(said.contains("a later version of releasectl wrote it"), "{field}: {said}");
+        assert!(tree.ends(6, &["doctor"]).stdout.contains("manifests that cannot be used: A"), "{field}");
+        tree.refused(&["rollback"]);
+        tree.done(&["clean", "--keep", "1"]);
+        assert!(manifest.exists(), "{field}");
+    }
 }
 
 #[test]
