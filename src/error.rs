@@ -15,7 +15,9 @@ use crate::supervisor::render::RenderError;
 use crate::supervisor::{Failure, SupervisorError};
 use crate::tools::ToolError;
 use crate::tree::TreeError;
+use nix::libc::SIGKILL;
 use serde::Serialize;
+use std::os::unix::process::ExitStatusExt;
 
 /// The kinds of failure; each has an exit status of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -102,7 +104,7 @@ impl From<PathError> for Error {
                  if it was, `namei -l` and `lsattr -d` of that path show what is in the owner's way"
             }
             std::io::ErrorKind::NotADirectory => {
-                "a directory must be there itself: no file, and no link to a directory"
+                "a directory must be there itself: no file, and no link to a directory; it may be a mount"
             }
             std::io::ErrorKind::InvalidInput if error.cause.raw_os_error().is_none() => {
                 "take it away from there, and repeat"
@@ -195,7 +197,8 @@ impl From<IdentityError> for Error {
             IdentityError::UnknownUser(_) => {
                 Self::new(Kind::Configuration, message).hint("correct `user`, or add the user")
             }
-            IdentityError::Refused { .. } => Self::new(Kind::Failed, message),
+            IdentityError::Refused { .. } => Self::new(Kind::Failed, message)
+                .hint("root may not do that everywhere, as in a container: run it as that user, or give root CAP_SETUID and CAP_SETGID"),
             IdentityError::Untrusted { mend, .. } => Self::refused(message).hint(format!("`{mend}`")),
             IdentityError::Path(error) => error.into(),
         }
@@ -214,6 +217,9 @@ impl From<SourceError> for Error {
         match error {
             SourceError::Path(error) => error.into(),
             SourceError::Tool(error) => error.into(),
+            // git names the command, and it counts for whoever runs it.
+            SourceError::Fetch { .. } if message.contains("dubious ownership") => Self::new(Kind::Failed, message)
+                .hint("let the tree's user run that command, or own the repository: `git config` of another counts for nothing"),
             SourceError::Fetch { cause, .. } => Self { message, ..cause.into() },
             SourceError::NoPassword(_) => Self::new(Kind::Failed, message).hint(
                 "write its URL into [source] of the host's file; `create` and `deploy` take it on the command line too",
@@ -224,7 +230,9 @@ impl From<SourceError> for Error {
             SourceError::Refused { .. } => {
                 Self::refused(message).hint("name a URL, a repository, a directory outside the tree, a tar file or -")
             }
-            SourceError::NoRef { .. } => Self::refused(message).hint("`git ls-remote` shows what it has"),
+            SourceError::NoRef { .. } => {
+                Self::refused(message).hint("`git ls-remote` shows what it has, --ref names it")
+            }
             SourceError::Unfit { .. } => {
                 Self::new(Kind::Failed, message).hint("let the build make it so that it lies within the release")
             }
@@ -245,8 +253,12 @@ impl From<SourceError> for Error {
 impl From<ToolError> for Error {
     fn from(error: ToolError) -> Self {
         let hint = match &error {
-            ToolError::Start { cause, .. } => {
-                shortage(cause).unwrap_or("install it where PATH leads, for a root run in /usr/local/bin or /usr/bin")
+            ToolError::Start { cause, .. } => shortage(cause).unwrap_or(
+                "install it where PATH leads, for a root run in /usr/local/bin or /usr/bin; \
+                     if it is there, its own interpreter or /dev/null may not be",
+            ),
+            ToolError::Failed { status, .. } if status.signal() == Some(SIGKILL) => {
+                "somebody killed it, or the system did for want of memory: `dmesg` tells; then repeat"
             }
             _ => "the end of its output is above",
         };

@@ -237,8 +237,11 @@ fn space(tree: &Tree) -> Result<Check> {
     for dir in [tree.state(), tree.releases()] {
         let space = dir.space()?;
         let free = space.blocks_available() * space.fragment_size();
-        told = format!("{} MiB and {} inodes are free", free >> 20, space.files_available());
-        if free < wanted || (space.files() > 0 && space.files_available() < inodes) {
+        // A file system that makes inodes as it needs them says that it has none.
+        let left = (space.files() > 0).then(|| space.files_available());
+        told =
+            format!("{} MiB{} are free", free >> 20, left.map_or(String::new(), |left| format!(" and {left} inodes")));
+        if free < wanted || left.is_some_and(|left| left < inodes) {
             let message = format!("{told} below {}: too little for another release", dir.path().display());
             return Ok(Check::bad(name, message, "`releasectl clean --keep 1 --dry-run` shows what could go"));
         }

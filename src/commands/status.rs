@@ -31,8 +31,8 @@ pub struct Status {
     pub programs: Vec<Program>,
     /// Bytes free for us.
     pub free_bytes: u64,
-    /// Inodes free for us.
-    pub free_inodes: u64,
+    /// Inodes free for us, where a file system has only so many.
+    pub free_inodes: Option<u64>,
 }
 
 /// An operation that is under way, or was cut off and is settled by the next change.
@@ -87,7 +87,7 @@ pub fn run(context: &Context) -> Result<Outcome> {
         lock: lock::tree_lock_holder(tree.state()),
         programs,
         free_bytes: space.blocks_available() * space.fragment_size(),
-        free_inodes: space.files_available(),
+        free_inodes: (space.files() > 0).then(|| space.files_available()),
         current: standing.live,
     }))
 }

@@ -249,7 +249,8 @@ fn status(out: &mut String, status: &Status, paint: Paint) -> std::fmt::Result {
         }
         writeln!(out)?;
     }
-    writeln!(out, "free        {}, {} inodes", size(status.free_bytes), status.free_inodes)?;
+    let inodes = status.free_inodes.map(|count| format!(", {count} inodes")).unwrap_or_default();
+    writeln!(out, "free        {}{inodes}", size(status.free_bytes))?;
     writeln!(out, "fingerprint {}", status.fingerprint)
 }
 

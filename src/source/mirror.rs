@@ -262,7 +262,7 @@ fn name(location: &str) -> String {
 impl SourceError {
     pub(super) fn no_ref(location: &str, reference: Option<&str>) -> Self {
         let reference =
-            reference.map_or_else(|| "commit yet".to_owned(), |reference| format!("ref or commit {reference:?}"));
+            reference.map_or_else(|| "commit at its HEAD".to_owned(), |name| format!("ref or commit {name:?}"));
         Self::NoRef { location: without_password(location), reference }
     }
 }

@@ -1,7 +1,7 @@
 //! The host's file: what it may say, who may have written it, and whom a root run becomes.
 
 use crate::lab::{as_root_or_left_out, gone, in_mount_namespace};
-use crate::sandbox::{PROGRAM, Sandbox};
+use crate::sandbox::{Answer, PROGRAM, Sandbox};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
@@ -281,4 +281,19 @@ fn p16_a_tree_of_roots_below_a_directory_that_others_may_change_is_refused() {
     chown(&way, Some(0), None).unwrap();
     fs::set_permissions(&way, Permissions::from_mode(0o755)).unwrap();
     tree.done(&["rollback"]);
+}
+
+#[test]
+fn p16_a_root_that_may_not_become_the_trees_user_says_what_it_lacks() {
+    if !as_root_or_left_out("a root without capabilities") {
+        return;
+    }
+    let tree = Sandbox::with_live(&["A"]);
+    tree.give_to_nobody(&tree.root());
+    let mut bare = tree.clean("setpriv");
+    bare.args(["--bounding-set", "-all", PROGRAM, "--root"]).arg(tree.root());
+    let answer = Answer::from(bare.args(["deactivate", "--yes"]).output().unwrap());
+    assert_eq!(answer.code, 1, "{answer:?}");
+    assert!(answer.stderr.contains("cannot become user nobody") && answer.stderr.contains("CAP_SETUID"), "{answer:?}");
+    assert_eq!(tree.live().as_deref(), Some("A"));
 }

@@ -68,6 +68,15 @@ fn a_ref_is_a_branch_a_tag_a_hash_or_any_other_name_git_knows() {
 }
 
 #[test]
+fn a_repository_whose_head_leads_nowhere_has_what_can_be_named() {
+    let bench = Bench::new();
+    bench.tree.git(&bench.repository, &["symbolic-ref", "HEAD", "refs/heads/renamed"]);
+    let said = bench.tree.refused(&["create", bench.repository.to_str().unwrap()]);
+    assert!(said.contains("has no commit at its HEAD") && said.contains("--ref names it"), "{said}");
+    bench.gives(&bench.repository, Some("side"), &bench.two);
+}
+
+#[test]
 fn a_name_that_is_both_a_tag_and_a_branch_is_told_of_and_each_can_be_named() {
     let bench = Bench::new();
     bench.tree.git(&bench.repository, &["tag", "side", &bench.one]);

@@ -321,3 +321,32 @@ fn of_a_log_that_is_very_long_the_end_is_shown_and_one_that_cannot_be_read_is_to
     nix::unistd::mkfifo(&log, nix::sys::stat::Mode::S_IRWXU).unwrap();
     assert!(fails(&tree, 6, &["log", "A"]).contains("build.log: it is not a regular file"));
 }
+
+#[test]
+fn a_link_in_a_directorys_place_is_refused_and_a_mount_is_told_to_do() {
+    for name in ["releases", ".releasectl"] {
+        let tree = Sandbox::with_live(&["A"]);
+        let away = tree.beside("away");
+        fs::rename(tree.at(name), &away).unwrap();
+        symlink(&away, tree.at(name)).unwrap();
+        let before = picture(&away);
+        for arguments in [&["list"][..], &["deactivate", "--yes"], &["doctor"]] {
+            let said = tree.ends(1, arguments).stderr;
+            assert!(said.contains(name) && said.contains("it may be a mount"), "{said}");
+        }
+        assert_eq!(picture(&away), before);
+    }
+}
+
+#[test]
+fn a_program_that_is_there_and_cannot_start_is_not_only_told_to_be_installed() {
+    if !as_root_or_left_out("a host without /dev/null") {
+        return;
+    }
+    let tree = Sandbox::laid_out();
+    let repository = tree.repository("app");
+    let script = "mount -t tmpfs none /dev; ! \"$1\" --root \"$2\" create \"$3\"";
+    let output = in_mount_namespace(&tree, script, &[&tree.root(), &repository]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("cannot run git") && said.contains("/dev/null"), "{said}");
+}

@@ -1,5 +1,6 @@
 //! How a repository is reached: with a password, by the user's own ssh, by filters that fetch; and its submodules.
 
+use crate::lab::as_root_or_left_out;
 use crate::patience::eventually;
 use crate::sandbox::{PROGRAM, Sandbox, Started};
 use std::fs;
@@ -75,6 +76,27 @@ fn the_users_own_way_to_another_host_is_taken() {
     fs::write(&script, "for word; do :; done\nexec sh -c \"$word\"\n").unwrap();
     configure(&tree, &format!("[core]\n\tsshCommand = sh {}\n", script.display()));
     tree.done(&["create", &format!("git@app.invalid:{}", repository.display())]);
+}
+
+#[test]
+fn a_git_that_was_killed_is_told_as_that() {
+    let tree = Sandbox::laid_out();
+    // git itself, which leads its group.
+    configure(&tree, "[core]\n\tsshCommand = kill -9 0; :\n");
+    let said = tree.ends(1, &["create", "git@app.invalid:app"]).stderr;
+    assert!(said.contains("SIGKILL") && said.contains("`dmesg` tells"), "{said}");
+}
+
+#[test]
+fn whose_word_lets_git_read_somebody_elses_repository_is_told() {
+    if !as_root_or_left_out("somebody else's repository") {
+        return;
+    }
+    let tree = Sandbox::laid_out();
+    let repository = tree.repository("app");
+    tree.give_to_nobody(&repository);
+    let said = tree.ends(1, &["create", repository.to_str().unwrap()]).stderr;
+    assert!(said.contains("safe.directory") && said.contains("the tree's user"), "{said}");
 }
 
 /// A host that takes up connections and says nothing, until it is told to close them all, and each that comes then.

@@ -1,5 +1,6 @@
-//! `status`: the fingerprint by which hosts are seen to agree.
+//! `status`: the fingerprint by which hosts are seen to agree, and what room there is.
 
+use crate::lab::{as_root_or_left_out, in_mount_namespace};
 use crate::sandbox::Sandbox;
 use std::path::Path;
 
@@ -45,4 +46,18 @@ fn the_fingerprint_is_the_same_where_hosts_agree_and_only_there() {
     assert_eq!(fingerprint(&first), agreed, "what is not live counts for nothing");
     first.done(&["rollback"]);
     assert_ne!(fingerprint(&first), agreed);
+}
+
+#[test]
+fn a_file_system_that_makes_inodes_as_it_needs_them_is_not_told_to_have_none() {
+    if !as_root_or_left_out("a tree on a file system without a number of inodes") {
+        return;
+    }
+    let source = Sandbox::new();
+    let script = "mkdir \"$2/tree\"; mount -t tmpfs -o nr_inodes=0 none \"$2/tree\"; \"$1\" --root \"$2/tree\" init
+        for verb in status doctor \"--json status\"; do \"$1\" --root \"$2/tree\" $verb; done";
+    let output = in_mount_namespace(&source, script, &[&source.beside("")]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(!said.contains("0 inodes") && said.contains("\"free_inodes\":null"), "{said}");
 }
