@@ -106,7 +106,7 @@ impl Copy<'_> {
 
     fn file(&self, source: &Dir, target: &Dir, name: &OsStr) -> Result<()> {
         let Some((mut from, stat)) = source.open_seen(name)? else { return Ok(()) };
-        self.copier.copy(&mut from, stat.st_size.cast_unsigned(), target, name, look(&stat))?;
+        self.copier.copy(&mut from, &stat, target, name, look(&stat))?;
         self.count();
         Ok(())
     }

@@ -142,7 +142,7 @@ impl Laying<'_> {
             return Ok(None);
         }
         let look = self.order.looks.of(file.kind);
-        let made = self.copier.copy(&mut from, stat.st_size.cast_unsigned(), new, &file.name, look)?;
+        let made = self.copier.copy(&mut from, &stat, new, &file.name, look)?;
         Ok(Some(Seen::from(&made)))
     }
 }

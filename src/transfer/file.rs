@@ -5,6 +5,7 @@ use nix::errno::Errno;
 use nix::fcntl::copy_file_range;
 use nix::sys::stat::{FileStat, Mode, fchmod, fstat, futimens};
 use nix::sys::time::TimeSpec;
+use nix::unistd::{Whence, ftruncate, lseek};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -13,6 +14,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Files at most this long are copied through memory, in two calls.
 const SHORT: usize = 16 * 1024;
+/// What a file's status counts its room in.
+const BLOCK: i64 = 512;
 
 /// Permission bits and modification time (seconds, nanoseconds) of a file to be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,11 +52,16 @@ impl Default for Copier {
 }
 
 impl Copier {
-    /// Makes `name` in `into` with the content of `from`, which is `size` bytes long. Not durable on return.
-    pub fn copy(&self, from: &mut File, size: u64, into: &Dir, name: &OsStr, look: Look) -> Result<FileStat> {
+    /// Makes `name` in `into` with the content of `from`, whose status is `stat`. Not durable on return.
+    pub fn copy(&self, from: &mut File, stat: &FileStat, into: &Dir, name: &OsStr, look: Look) -> Result<FileStat> {
         let mut file = into.create_file(name, look.mode)?;
-        if size > 0 && !self.clone(from, &file) {
-            fill(from, &mut file, size).map_err(into.fail_io("copy to", name))?;
+        if stat.st_size > 0 && !self.clone(from, &file) {
+            let filled = if stat.st_blocks * BLOCK < stat.st_size {
+                fill_around_holes(from, &mut file, stat.st_size)
+            } else {
+                fill(from, &mut file, stat.st_size.cast_unsigned())
+            };
+            filled.map_err(into.fail_io("copy to", name))?;
         }
         finish(into, name, &file, look)
     }
@@ -74,6 +82,24 @@ impl Copier {
             }
         }
     }
+}
+
+/// Copies a file of `size` bytes that takes less room than it is long: a database may be mapped far beyond what is in it.
+fn fill_around_holes(from: &mut File, into: &mut File, size: i64) -> io::Result<()> {
+    let mut end = 0;
+    while end < size {
+        let data = match lseek(&*from, end, Whence::SeekData) {
+            // Nothing but a hole is left.
+            Err(Errno::ENXIO) => break,
+            data => data?,
+        };
+        end = lseek(&*from, data, Whence::SeekHole)?;
+        for file in [&*from, &*into] {
+            lseek(file, data, Whence::SeekSet)?;
+        }
+        fill(from, into, (end - data).cast_unsigned())?;
+    }
+    Ok(ftruncate(&*into, size)?)
 }
 
 /// Copies at most `size` bytes; fewer if the file has become shorter.

@@ -3,8 +3,8 @@
 use crate::code::read;
 use crate::sandbox::{Sandbox, picture};
 use std::fs;
-use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::os::unix::fs::{FileExt, MetadataExt, symlink};
+use std::path::{Path, PathBuf};
 
 #[test]
 fn shared_directories_and_files_are_linked_into_every_release() {
@@ -148,6 +148,27 @@ fn what_is_carried_comes_from_the_live_release_with_its_modes_and_links() {
     // They are copies: nothing written into one is seen in the other.
     fs::write(carried.join("localsettings.py"), "DEBUG = True").unwrap();
     assert_eq!(read(live.join("localsettings.py")), "DEBUG = False");
+}
+
+#[test]
+fn a_hole_in_a_file_is_carried_as_a_hole() {
+    let tree = Sandbox::with_live(&["A"]);
+    let source = tree.code("code", "[shared]\ncarry = ['database', 'hole']\n", &[("version", "1")]);
+    let live = tree.release("A");
+    // As a database is that is mapped far beyond what is in it.
+    let database = fs::File::create(live.join("database")).unwrap();
+    database.set_len(64 << 20).unwrap();
+    for at in [0, 20 << 20, (40 << 20) + 5] {
+        database.write_all_at(&[7; 100_000], at).unwrap();
+    }
+    fs::File::create(live.join("hole")).unwrap().set_len((1 << 20) + 1).unwrap();
+    tree.done(&["create", &source, "--id", "B"]);
+    let room = |path: PathBuf| fs::metadata(path).unwrap().blocks() * 512;
+    for name in ["database", "hole"] {
+        let (there, here) = (live.join(name), tree.release("B").join(name));
+        assert!(fs::read(&there).unwrap() == fs::read(&here).unwrap(), "{name}");
+        assert!(room(here) < room(there) + (1 << 20), "{name}");
+    }
 }
 
 #[test]
