@@ -34,6 +34,7 @@ use nix::sys::stat::SFlag;
 use record::Record;
 use reuse::Obstacle;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -95,6 +96,11 @@ impl Built {
 /// Makes the environment `order` asks for. One that is already there, finished for the same digest and interpreter, and
 /// alive, is left as it is; an unfinished one is removed first. What is made is neither durable nor on record yet.
 pub fn build(order: &Order<'_>, sink: &mut Sink<'_>) -> Result<Built> {
+    let path = path_of(order);
+    if path.as_os_str().as_bytes().contains(&b':') {
+        // Steps would find the host's programs in place of its own.
+        return Err(PythonError::Parted { path });
+    }
     let interpreter = Interpreter::find(order.tools, order.plan.version.as_deref())?;
     let recorded = Record::read(order.release)?;
     if let Some(record) = recorded.as_ref().filter(|record| stands(order, &interpreter, record)) {

@@ -79,6 +79,12 @@ pub enum PythonError {
         /// Its path.
         path: PathBuf,
     },
+    /// What is in it could not be found by its place in PATH.
+    #[error("{} cannot be on PATH, where a colon parts one place from the next", path.display())]
+    Parted {
+        /// Its path.
+        path: PathBuf,
+    },
     /// The environment's interpreter does not do its work.
     #[error("the interpreter of {} does not work: {why}", environment.display())]
     Dead {
@@ -112,6 +118,7 @@ impl PythonError {
             }
             Self::NotInWheelhouse { .. } => "name a requirements file with hashes instead".to_owned(),
             Self::Occupied { .. } => "take it out of the code, or choose another [python] directory".to_owned(),
+            Self::Parted { .. } => "give the tree or [python] directory a name without a colon".to_owned(),
             Self::Dead { .. } => {
                 "the system's Python was changed or removed: deploy again to build a new environment, \
                  or install that Python again"

@@ -30,6 +30,16 @@ fn cut_off(tree: &Sandbox, arguments: &[&str]) -> Answer {
     command.output().unwrap().into()
 }
 
+#[test]
+fn what_path_could_not_lead_to_gets_no_environment() {
+    let tree = Sandbox::new();
+    let recipe = "[python]\ndirectory = 'env:1'\nrequirements = ['requirements.txt']\n";
+    let source = tree.code("code", recipe, &[("requirements.txt", "")]);
+    let said = tree.ends(1, &["create", &source, "--id", "A"]).stderr;
+    assert!(said.contains("releases/A/env:1 cannot be on PATH") && said.contains("without a colon"), "{said}");
+    assert!(!tree.release("A").join("env:1").exists());
+}
+
 fn imports(tree: &Sandbox) {
     let said = tree.done(&["exec", "--", "python", "-c", "import six; print(six.__file__)"]);
     let environment = tree.release(&tree.live().unwrap()).join("python_env");
