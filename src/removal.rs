@@ -2,6 +2,7 @@
 //! depth or width. What may not be deleted is remembered and the rest goes on.
 
 use crate::directory::{Dir, Identity, Names, PathError, Result, kind};
+use crate::walk::visitors;
 use nix::errno::Errno;
 use nix::sys::stat::{FileStat, Mode, SFlag};
 use nix::sys::statfs::{FsType, fstatfs};
@@ -81,10 +82,9 @@ pub fn delete_any(parent: &Dir, name: &OsStr, tell: &(dyn Fn(u64) + Sync)) -> Re
     removed
 }
 
-/// Two workers, where the file system gains by it: XFS serialises unlinking and loses.
+/// Several workers, where the file system gains by it: XFS serialises unlinking and loses.
 fn workers(dir: &Dir) -> usize {
-    let serial = fstatfs(dir).is_ok_and(|fs| fs.filesystem_type() == XFS);
-    if serial { 1 } else { std::thread::available_parallelism().map_or(1, |n| n.get().min(2)) }
+    if fstatfs(dir).is_ok_and(|fs| fs.filesystem_type() == XFS) { 1 } else { visitors() }
 }
 
 /// One deletion, shared by its workers.

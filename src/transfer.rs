@@ -1,5 +1,5 @@
-//! Copies a tree or a file, two directories at a time: content is shared where the file system can (reflinks), copied in
-//! the kernel elsewhere. Links are copied as links and never followed; modes and times come along, ownership, setuid
+//! Copies a tree or a file, several directories at a time: content is shared where the file system can (reflinks), copied
+//! in the kernel elsewhere. Links are copied as links and never followed; modes and times come along, ownership, setuid
 //! bits and sockets do not.
 
 mod file;

@@ -1,12 +1,15 @@
-//! Visits every directory of a tree, two at a time, each opened through the one above it.
+//! Visits every directory of a tree, several at a time, each opened through the one above it.
 
 use std::ffi::OsString;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::Builder;
 
 /// How many handles wait for the directories below them at most; what lies below others is opened from the root.
 const WAITING: usize = 16;
+/// How many threads visit directories at most.
+const VISITORS: usize = 4;
 /// How many look at once at most where a look may wait for the disk, which answers many as fast as one.
 const LOOKERS: usize = 32;
 /// For so few a thread of their own costs more than it brings.
@@ -36,16 +39,27 @@ struct State<H, T, E> {
     failed: Option<E>,
 }
 
-/// How many threads work on one tree: more gain nothing where a directory's own lock and the journal are shared.
-pub fn workers() -> usize {
-    std::thread::available_parallelism().map_or(1, |n| n.get().min(2))
+/// How many threads visit directories: one where there is one processor, elsewhere more than a small host has. Where the
+/// caches are cold each waits for the disk, which answers several as fast as one; what else the host does is left its part.
+pub fn visitors() -> usize {
+    if processors() == 1 { 1 } else { VISITORS }
 }
 
-/// Runs `work` on as many threads as work on one tree, and `meanwhile` on this one; it is told how many there are, for
-/// it may be that none can be had. Returns when all of them are over.
-pub fn beside(work: &(dyn Fn() + Sync), meanwhile: &mut dyn FnMut(usize)) {
+/// How many threads write files of which all is known already: more gain nothing where a directory's own lock and the
+/// journal are shared.
+pub fn writers() -> usize {
+    processors().min(2)
+}
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get)
+}
+
+/// Runs `work` on so many threads, and `meanwhile` on this one; it is told how many there are, for it may be that none can
+/// be had. Returns when all of them are over.
+pub fn beside(threads: usize, work: &(dyn Fn() + Sync), meanwhile: &mut dyn FnMut(usize)) {
     std::thread::scope(|scope| {
-        meanwhile((0..workers()).filter(|_| Builder::new().spawn_scoped(scope, work).is_ok()).count());
+        meanwhile((0..threads).filter(|_| Builder::new().spawn_scoped(scope, work).is_ok()).count());
     });
 }
 
@@ -115,7 +129,7 @@ where
         start();
         work(&state, &changed, &visit);
     };
-    beside(&worker, &mut |threads| {
+    beside(visitors(), &worker, &mut |threads| {
         // None can be had: slower, on this one, whose umask belongs to others.
         if threads == 0 {
             work(&state, &changed, &visit);
@@ -222,7 +236,7 @@ mod tests {
         assert_eq!(found.len(), 201);
         assert!(found.iter().any(|(_, through)| !through));
         let (left, most) = *open.lock().unwrap();
-        assert!(left == 0 && most <= WAITING + 2 * workers(), "{left} left, {most} at most");
+        assert!(left == 0 && most <= WAITING + 2 * VISITORS, "{left} left, {most} at most");
     }
 
     #[test]

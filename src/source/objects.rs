@@ -8,7 +8,7 @@ use crate::recipe::Link;
 use crate::tools::{Streaming, ToolError};
 use crate::transfer::{Look, finish};
 use crate::tree::{Blob, Item, Seen, write_blob};
-use crate::walk::{with_exact_modes, workers};
+use crate::walk::{with_exact_modes, writers};
 use std::ffi::{OsStr, OsString};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::ffi::OsStringExt;
@@ -71,7 +71,7 @@ pub(super) struct Order<'a> {
 
 /// Writes the files at `places`, whose directories are there and which are not. Not durable on return.
 pub(super) fn write(mirror: &Mirror<'_>, order: &Order<'_>, places: &[Place]) -> Result<Made> {
-    let writers = if places.len() < WORTH_TWO { 1 } else { workers() };
+    let writers = if places.len() < WORTH_TWO { 1 } else { writers() };
     let share = places.len().div_ceil(writers).max(1);
     let parts = places.chunks(share).map(|places| Ok((places, read(mirror, order.contents, places)?)));
     let parts: Mutex<Vec<_>> = Mutex::new(parts.collect::<Result<_>>()?);

@@ -4,7 +4,7 @@ use super::tar::taken;
 use super::{Result, SourceError};
 use crate::directory::Dir;
 use crate::transfer::{Look, finish};
-use crate::walk::{beside, with_exact_modes};
+use crate::walk::{beside, with_exact_modes, writers};
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::fs::File;
@@ -130,7 +130,7 @@ pub(super) fn with_writers(read: &mut dyn FnMut(&mut Writers<'_>) -> Result<()>)
         desk.work();
     };
     let mut outcome = Ok(());
-    beside(&work, &mut |threads| {
+    beside(writers(), &work, &mut |threads| {
         let (files, threads) = (Vec::new(), threads > 0);
         let mut writers = Writers { desk: &desk, threads, given: 0, files, bytes: 0, directories: 0 };
         let read = read(&mut writers);
