@@ -2,7 +2,7 @@
 
 use crate::config::ConfigError;
 use crate::directory::PathError;
-use crate::health::HealthError;
+use crate::health::Unhealthy;
 use crate::identity::IdentityError;
 use crate::lock::{Holder, LockError};
 use crate::pin::PastTheCalendar;
@@ -342,14 +342,8 @@ impl From<RenderError> for Error {
     }
 }
 
-impl From<HealthError> for Error {
-    fn from(error: HealthError) -> Self {
-        let message = error.to_string();
-        match error {
-            HealthError::Misconfigured(_) => Self::new(Kind::Configuration, message).hint("correct [health]"),
-            HealthError::Unhealthy { .. } => {
-                Self::new(Kind::Failed, message).hint("the application's own log says more")
-            }
-        }
+impl From<Unhealthy> for Error {
+    fn from(error: Unhealthy) -> Self {
+        Self::new(Kind::Failed, error.to_string()).hint("the application's own log says more")
     }
 }

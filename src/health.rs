@@ -4,9 +4,9 @@
 
 pub mod http;
 
-use crate::recipe::HealthTable;
+use crate::recipe::{HealthTable, HttpUrl};
 use crate::tools::Program;
-use http::{HttpUrl, connect_tcp, exchange};
+use http::{connect_tcp, exchange};
 use std::time::{Duration, Instant};
 
 /// The time a check has if nothing else is said.
@@ -16,22 +16,16 @@ const ONE_REQUEST: Duration = Duration::from_secs(10);
 /// Pauses between two tries: the first one, and the longest.
 const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
 
-/// Why an application is not known to be up.
+/// An application that is not known to be up: the time was up.
 #[derive(Debug, thiserror::Error)]
-pub enum HealthError {
-    /// `[health]` cannot be used as it is.
-    #[error("[health] {0}")]
-    Misconfigured(String),
-    /// The time was up.
-    #[error("the health check {asked} did not pass within {} s: {last}", limit.as_secs())]
-    Unhealthy {
-        /// The URL or the command.
-        asked: String,
-        /// The time it had.
-        limit: Duration,
-        /// What the last try said.
-        last: String,
-    },
+#[error("the health check {asked} did not pass within {} s: {last}", limit.as_secs())]
+pub struct Unhealthy {
+    /// The URL or the command.
+    asked: String,
+    /// The time it had.
+    limit: Duration,
+    /// What the last try said.
+    last: String,
 }
 
 /// A check that can be made.
@@ -43,28 +37,16 @@ pub struct Health {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Question {
-    Url(String, HttpUrl),
+    Url(HttpUrl),
     Command(String),
 }
 
 impl Health {
     /// What `[health]` asks for; `None` if it asks for nothing.
-    pub fn new(table: &HealthTable) -> Result<Option<Self>, HealthError> {
-        let wrong = |message: String| Err(HealthError::Misconfigured(message));
-        let question = match (&table.url, &table.command) {
-            (None, None) => return Ok(None),
-            (Some(_), Some(_)) => return wrong("has both url and command: keep one of them".to_owned()),
-            (None, Some(command)) => Question::Command(command.clone()),
-            (Some(url), None) => match HttpUrl::parse(url) {
-                Ok(parsed) => Question::Url(url.clone(), parsed),
-                Err(why) => {
-                    return wrong(format!(
-                        "url = {url:?}: {why}; for anything but plain http use command, such as \"curl -fsS {url}\""
-                    ));
-                }
-            },
-        };
-        Ok(Some(Self { question, limit: table.timeout.map_or(LIMIT, |span| span.0) }))
+    pub fn new(table: &HealthTable) -> Option<Self> {
+        let url = table.url.clone().map(Question::Url);
+        let question = url.or_else(|| table.command.clone().map(Question::Command))?;
+        Some(Self { question, limit: table.timeout.map_or(LIMIT, |span| span.0) })
     }
 
     /// The longest [`Health::wait`] lasts, apart from ending a command that does not end by itself.
@@ -73,7 +55,7 @@ impl Health {
     }
 
     /// Asks until it passes or the time is up. `command` makes a program of the command: a shell in the release.
-    pub fn wait(&self, command: &dyn Fn(&str) -> Program) -> Result<(), HealthError> {
+    pub fn wait(&self, command: &dyn Fn(&str) -> Program) -> Result<(), Unhealthy> {
         let deadline = Instant::now() + self.limit;
         let [mut pause, longest] = PAUSES;
         loop {
@@ -84,9 +66,10 @@ impl Health {
             };
             if Instant::now() + pause >= deadline {
                 let asked = match &self.question {
-                    Question::Url(asked, _) | Question::Command(asked) => asked.clone(),
+                    Question::Url(url) => url.to_string(),
+                    Question::Command(command) => command.clone(),
                 };
-                return Err(HealthError::Unhealthy { asked, limit: self.limit, last });
+                return Err(Unhealthy { asked, limit: self.limit, last });
             }
             std::thread::sleep(pause);
             pause = (pause * 2).min(longest);
@@ -96,7 +79,7 @@ impl Health {
     fn ask(&self, command: &dyn Fn(&str) -> Program, left: Duration) -> Result<(), String> {
         match &self.question {
             Question::Command(text) => command(text).limit(left).run(&mut |_| Ok(())).map_err(|e| e.to_string()),
-            Question::Url(_, url) => get(url, Instant::now() + left.min(ONE_REQUEST)),
+            Question::Url(url) => get(url, Instant::now() + left.min(ONE_REQUEST)),
         }
     }
 }
@@ -130,9 +113,9 @@ mod tests {
     }
 
     fn health(url: Option<&str>, command: Option<&str>, timeout: u64) -> Health {
-        let [url, command] = [url, command].map(|text| text.map(str::to_owned));
+        let (url, command) = (url.map(|url| HttpUrl::parse(url).unwrap()), command.map(str::to_owned));
         let timeout = Some(Span(Duration::from_millis(timeout)));
-        Health::new(&HealthTable { url, command, timeout }).unwrap().unwrap()
+        Health::new(&HealthTable { url, command, timeout }).unwrap()
     }
 
     /// A server that gives these answers, one a connection, and then hangs up at once.
@@ -177,15 +160,5 @@ mod tests {
         assert!(error.contains("not yet"), "{error}");
         let error = health(None, Some("sleep 600"), 50).wait(&shell).unwrap_err().to_string();
         assert!(error.contains("killed"), "{error}");
-    }
-
-    #[test]
-    fn https_is_a_configuration_error_that_names_the_way_out() {
-        let table = HealthTable { url: Some("https://x/up".into()), ..HealthTable::default() };
-        let error = Health::new(&table).unwrap_err().to_string();
-        assert!(error.contains("https") && error.contains("command"), "{error}");
-        assert_eq!(Health::new(&HealthTable::default()).unwrap(), None);
-        let both = HealthTable { url: Some("http://x".into()), command: Some("true".into()), timeout: None };
-        assert!(Health::new(&both).is_err());
     }
 }

@@ -1,14 +1,17 @@
 //! What a host file and a recipe may say: the tables of `/etc/releasectl/<env>.toml` and `releasectl.toml`.
 
 mod parse;
+mod url;
+mod values;
 
 pub use parse::{Fault, line_naming, merge, nearest, parse};
+pub use url::HttpUrl;
+pub use values::{Size, Span};
 
-use crate::layout::STATE;
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::path::{Component, PathBuf};
-use std::time::Duration;
+use std::path::PathBuf;
+use values::{absolute, all_inside, inside, repository, version};
 
 /// Everything either file can say. Keys absent from both have the defaults given here.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
@@ -51,7 +54,8 @@ pub struct Settings {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct SourceTable {
-    /// URL or path of a git repository.
+    /// URL or absolute path of a git repository.
+    #[serde(deserialize_with = "repository")]
     pub git: Option<String>,
     /// Branch, tag or commit; the repository's HEAD if not given.
     pub r#ref: Option<String>,
@@ -227,8 +231,8 @@ pub struct ProgramTable {
 #[serde(deny_unknown_fields, default)]
 pub struct HealthTable {
     /// Must answer with 2xx.
-    pub url: Option<String>,
-    /// Must exit with 0.
+    pub url: Option<HttpUrl>,
+    /// Must exit with 0. [`parse`] and [`merge`] leave one of the two.
     pub command: Option<String>,
     /// The time it has; a minute if not given.
     pub timeout: Option<Span>,
@@ -290,94 +294,5 @@ impl HooksTable {
     pub fn commands(&self) -> impl Iterator<Item = &str> {
         let all = [&self.on_start, &self.on_success, &self.on_failure, &self.on_rollback, &self.drain, &self.undrain];
         all.into_iter().flatten().map(String::as_str)
-    }
-}
-
-/// A duration as it is written in these files: `"60s"`, `"5m"`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Span(pub Duration);
-
-impl<'de> Deserialize<'de> for Span {
-    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(from)?;
-        let wrong =
-            || serde::de::Error::custom(format!("{text:?} is not a duration such as \"90s\", \"5m\" or \"4h\""));
-        crate::clock::parse_duration(&text).map(Self).ok_or_else(wrong)
-    }
-}
-
-/// A path below the release, in plain names.
-struct Inside(PathBuf);
-
-impl<'de> Deserialize<'de> for Inside {
-    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let path = PathBuf::deserialize(from)?;
-        let names = path.components().filter(|part| *part != Component::CurDir).map(|part| match part {
-            Component::Normal(name) => Some(name),
-            _ => None,
-        });
-        let plain =
-            names.collect::<Option<PathBuf>>().filter(|plain| plain.iter().next().is_some_and(|top| top != STATE));
-        let wrong = || serde::de::Error::custom(format!("{}: a path must lie in the release", path.display()));
-        plain.map(Self).ok_or_else(wrong)
-    }
-}
-
-fn inside<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<PathBuf>, D::Error> {
-    Ok(Option::<Inside>::deserialize(from)?.map(|Inside(path)| path))
-}
-
-fn all_inside<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<PathBuf>, D::Error> {
-    Ok(Vec::<Inside>::deserialize(from)?.into_iter().map(|Inside(path)| path).collect())
-}
-
-/// What is the same wherever it is asked for, from cron or over ssh.
-fn absolute<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<PathBuf>, D::Error> {
-    let path = Option::<PathBuf>::deserialize(from)?;
-    if let Some(path) = path.as_ref().filter(|path| !path.is_absolute()) {
-        return Err(serde::de::Error::custom(format!("{path:?} is not an absolute path such as \"/srv/app\"")));
-    }
-    Ok(path)
-}
-
-fn version<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
-    let version = Option::<String>::deserialize(from)?;
-    let number = |part: &str| (1..=3).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit());
-    match version {
-        Some(text) if text.split('.').count() > 3 || !text.split('.').all(number) => {
-            Err(serde::de::Error::custom(format!("{text:?} is not a Python version such as \"3.11\"")))
-        }
-        version => Ok(version),
-    }
-}
-
-/// A number of bytes as it is written in these files: `"500M"`, `"2G"`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Size(pub u64);
-
-impl std::str::FromStr for Size {
-    type Err = String;
-
-    /// Reads a number and one of `K M G T` (of 1024), each also as `KB` or `KiB`.
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = || format!("{text:?} is not a size such as \"500M\" or \"2G\"");
-        let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-        let (number, unit) = text.split_at(digits);
-        let power = match unit.trim_end_matches('B').trim_end_matches('i') {
-            "" => 0,
-            "K" | "k" => 1,
-            "M" => 2,
-            "G" => 3,
-            "T" => 4,
-            _ => return Err(wrong()),
-        };
-        let bytes = number.parse::<u64>().ok().and_then(|n| n.checked_mul(1024_u64.checked_pow(power)?));
-        bytes.map(Self).ok_or_else(wrong)
-    }
-}
-
-impl<'de> Deserialize<'de> for Size {
-    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
     }
 }

@@ -27,7 +27,7 @@ pub(super) struct Side {
 impl Side {
     pub(super) fn of(context: &Context, tree: &Tree, id: &ReleaseId) -> Result<Self> {
         let settings = context.config.with_recipe(&tree.open_release(id)?)?;
-        let health = Health::new(&settings.health)?;
+        let health = Health::new(&settings.health);
         let refused = |error: Error| Error { kind: Kind::Refused, ..error };
         let declared = programs::declared(context, tree, id).map_err(refused)?;
         Ok(Self { id: id.clone(), settings, declared, health })

@@ -21,14 +21,18 @@ const OF_THE_HOST: [&[&str]; 7] = [
 /// What a deploy does by itself, under names that no step of a recipe may have.
 const OWN_STEPS: [&str; 7] = ["source", "shared", "carry", "python", "supervisor", "activate", "clean"];
 
+/// How the application's health is asked for: by one of them.
+const QUESTIONS: [&str; 2] = ["url", "command"];
+
 /// What Rust calls a type, and what whoever writes these files does.
-const TYPES: [(&str, &str); 6] = [
+const TYPES: [(&str, &str); 7] = [
     ("expected usize", "expected a number from 0 on"),
     ("expected u32", "expected a number from 0 on"),
     ("expected a sequence", "expected a list"),
     ("expected a map", "expected a table"),
     ("type: sequence", "type: list"),
     ("type: map", "type: table"),
+    ("wanted string or table", "expected a string"),
 ];
 
 /// What is wrong with a file, and in which line.
@@ -63,9 +67,16 @@ pub fn parse(text: &str, is_recipe: bool) -> Result<Settings, Fault> {
     settings(text, document)
 }
 
-/// Puts the file `host` over `recipe`, key by key; lists are replaced whole. Each must have passed [`parse`].
+/// Puts the file `host` over `recipe`, key by key; lists are replaced whole, and so is the question of `[health]`. Each must
+/// have passed [`parse`].
 pub fn merge(host: &str, recipe: &str) -> Result<Settings, Fault> {
     let (mut merged, over) = (document(recipe)?, document(host)?);
+    let asks = |health: &DeTable<'_>| QUESTIONS.iter().any(|question| health.contains_key(*question));
+    if let Some(DeValue::Table(health)) = merged.get_mut().get_mut("health").map(toml::Spanned::get_mut)
+        && over.get_ref().get("health").and_then(|health| health.get_ref().as_table()).is_some_and(asks)
+    {
+        QUESTIONS.iter().for_each(|question| drop(health.remove(*question)));
+    }
     lay_over(merged.get_mut(), over.into_inner());
     settings(recipe, merged)
 }
@@ -96,10 +107,35 @@ fn document(text: &str) -> Result<Document<'_>, Fault> {
 fn settings(text: &str, document: Document<'_>) -> Result<Settings, Fault> {
     let steps = document.get_ref().get("step").and_then(|steps| steps.get_ref().as_array());
     let steps: Vec<Range<usize>> = steps.into_iter().flatten().map(toml::Spanned::span).collect();
+    let command = document.get_ref().get("health").and_then(|health| health.get_ref().as_table()?.get("command"));
+    let command = command.map(toml::Spanned::span);
     let settings = Settings::deserialize(toml::de::Deserializer::from(document));
-    let settings = settings.map_err(|error| Fault::new(text, error.span(), with_nearest(error.message())))?;
+    let settings = settings.map_err(|error| told(text, &error))?;
+    if settings.health.url.is_some() && settings.health.command.is_some() {
+        return Err(Fault::new(text, command, "[health] has both url and command: keep one of them"));
+    }
     check_steps(text, &settings, &steps)?;
     Ok(settings)
+}
+
+/// What is wrong with a value, and of which key.
+fn told(text: &str, error: &toml::de::Error) -> Fault {
+    let message = with_nearest(error.message());
+    let named = error.span().zip(document(text).ok()).and_then(|(span, document)| {
+        let mut all = document.get_ref().iter();
+        all.find_map(|(key, value)| Some(format!("{key}{}", way_to(value, &span)?)))
+    });
+    Fault::new(text, error.span(), named.map_or(message.clone(), |key| format!("`{key}`: {message}")))
+}
+
+/// The keys below `value` that lead to what stands at `span`: `.for.example`.
+fn way_to(value: &toml::Spanned<DeValue<'_>>, span: &Range<usize>) -> Option<String> {
+    let below = match value.get_ref() {
+        DeValue::Table(table) => table.iter().find_map(|(key, value)| Some(format!(".{key}{}", way_to(value, span)?))),
+        DeValue::Array(values) => values.iter().find_map(|value| way_to(value, span)),
+        _ => None,
+    };
+    below.or_else(|| (value.span() == *span).then(String::new))
 }
 
 /// Every step has a name of its own and does something; `spans` says where each stands.

@@ -7,7 +7,7 @@ pub mod wire;
 
 use super::rpc::{Address, Endpoint};
 use crate::directory::{Dir, PathError};
-use crate::health::http::HttpUrl;
+use crate::recipe::HttpUrl;
 use ini::{Ini, IniError, expand};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;

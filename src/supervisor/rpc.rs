@@ -4,7 +4,8 @@
 pub mod methods;
 pub mod xml;
 
-use crate::health::http::{Answer, HttpError, HttpUrl, connect_tcp, connect_unix, exchange};
+use crate::health::http::{Answer, HttpError, connect_tcp, connect_unix, exchange};
+use crate::recipe::HttpUrl;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;

@@ -134,7 +134,7 @@ fn a_mistake_is_named_with_its_line_and_what_was_probably_meant() {
     assert!(ends(&tree, 7, &file, &["list"]).contains("not UTF-8"));
     // Where it leads would depend on where the command was given.
     fs::write(&file, "root = \"srv/app\"\n").unwrap();
-    assert!(ends(&tree, 7, &file, &["init"]).contains("line 1: \"srv/app\" is not an absolute path"));
+    assert!(ends(&tree, 7, &file, &["init"]).contains("line 1: `root`: \"srv/app\" is not an absolute path"));
     fs::write(&file, "user = \"x\"\n").unwrap();
     assert!(ends(&tree, 7, &file, &["list"]).contains("where the tree is"));
     ends(&tree, 7, &tree.beside("etc/none.toml"), &["list"]);

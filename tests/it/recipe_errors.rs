@@ -12,7 +12,16 @@ const RECIPES: &[(&str, usize, &str)] = &[
         "unknown key `timeot`; the nearest known is `timeout`",
     ),
     ("[task.x]\nrunn = 'true'\n", 2, "unknown key `runn`; the nearest known is `run`"),
-    ("[shared]\nfiles = '.env'\n", 2, "expected a list"),
+    ("[shared]\nfiles = '.env'\n", 2, "`shared.files`: invalid type: string \".env\", expected a list"),
+    ("[shared]\ndirs = ['a', '']\n", 2, "`shared.dirs`: \"\": a path must lie in the release"),
+    ("manage = 1\n", 1, "`manage`: invalid type: integer `1`, expected a string"),
+    ("[task]\nlist = 'ls'\n", 2, "`task.list`: invalid type: string \"ls\""),
+    ("[[step]]\nname = 'a'\nrun = 'true'\nphase = true\n", 4, "`step.phase`: expected a string"),
+    ("[clean]\nkeep_for = true\n", 2, "`clean.keep_for`: \"boolean\" is not a duration such as"),
+    ("[clean]\nkeep_for = -1\n", 2, "`clean.keep_for`: \"-1\" is not a duration such as"),
+    ("[health]\nurl = 'https://x/up'\n", 2, "`health.url`: \"https://x/up\": https is not spoken here"),
+    ("[health]\nurl = 'x/up'\n", 2, "use `command`, such as \"curl -fsS x/up\""),
+    ("[health]\nurl = 'http://x'\ncommand = 'true'\n", 3, "[health] has both url and command: keep one of them"),
     ("[python]\n\nrequirements = [1]\n", 3, "expected path string"),
     ("[[step]]\nname = 'a'\nrun = 'true'\ntimeout = 'soon'\n", 4, "\"soon\" is not a duration such as"),
     ("[clean]\nmin_free = 'much'\n", 2, "\"much\" is not a size such as"),
@@ -46,6 +55,7 @@ fn every_fault_of_a_recipe_is_told_with_file_line_and_the_nearest_known_key() {
         let place = format!("releases/{id}/releasectl.toml: line {line}: ");
         assert!(answer.stderr.contains(&place), "{recipe}\n{}", answer.stderr);
         assert!(answer.stderr.contains(said), "{recipe}\n{}", answer.stderr);
+        assert!(answer.stderr.contains("hint: correct it where the code comes from, then build anew"));
         let document = tree.json(&["create", &source, "--id", &format!("J{at}")]);
         assert_eq!((&document["error"]["kind"], &document["error"]["exit"]), (&"configuration".into(), &7.into()));
     }
@@ -61,6 +71,8 @@ fn a_fault_of_the_hosts_file_is_told_before_anything_is_done() {
         ("root = '/srv'\n\nuzer = 'x'\n", 3, "unknown key `uzer`; the nearest known is `user`"),
         ("[source]\nlink = 'symlink'\n", 2, "unknown variant `symlink`"),
         ("roles = 'web'\n", 1, "expected a list"),
+        ("[source]\ngit = ''\n", 2, "`source.git`: \"\" is neither a URL nor an absolute path"),
+        ("[source]\ngit = '~/app'\n", 2, "\"~/app\" is neither a URL nor an absolute path"),
         ("[[step]]\nname = 'a'\n", 1, "step \"a\" has none of run, stop and start"),
     ] {
         let file = tree.host(text);
@@ -69,6 +81,37 @@ fn a_fault_of_the_hosts_file_is_told_before_anything_is_done() {
         assert!(answer.stderr.contains(said), "{}", answer.stderr);
     }
     assert_eq!(tree.picture(), before);
+}
+
+#[test]
+fn a_number_alone_is_seconds_or_bytes_with_and_without_quotation_marks() {
+    let tree = Sandbox::with_releases(&["A", "B"]);
+    let text = |seconds: &str, bytes: &str| format!("[clean]\nkeep = 0\nkeep_for = {seconds}\nmin_free = {bytes}\n");
+    for (seconds, bytes) in [("3600", "1"), ("'3600'", "'1'"), ("'1h'", "'1K'")] {
+        let host = tree.host(&text(seconds, bytes));
+        let document = tree.json(&["--config", &host, "clean", "--dry-run"]);
+        assert_eq!(document["removed"], serde_json::json!([]), "{document}");
+    }
+    tree.ends(7, &["--config", &tree.host(&text("1.5", "1")), "clean", "--dry-run"]);
+    tree.ends(7, &["--config", &tree.host(&text("1", "1.5")), "clean", "--dry-run"]);
+}
+
+#[test]
+fn the_hosts_way_of_asking_for_health_stands_instead_of_the_recipes() {
+    let tree = Sandbox::laid_out();
+    let code = |name: &str, health: &str| tree.code(name, &format!("[health]\ntimeout = '1s'\n{health}\n"), &[]);
+    let (url, command) = (code("a", "url = 'http://127.0.0.1:1/up'"), code("b", "command = 'false'"));
+    let host = tree.host("[health]\ncommand = 'true'\n");
+    tree.ends(0, &["--config", &host, "deploy", &url]);
+    tree.ends(0, &["--config", &host, "deploy", &command]);
+    let host = tree.host("[health]\nurl = 'http://127.0.0.1:1/up'\n");
+    for code in [&url, &command] {
+        let answer = tree.ends(5, &["--config", &host, "deploy", code]);
+        assert!(answer.stderr.contains("http://127.0.0.1:1/up did not pass within 1 s"), "{}", answer.stderr);
+    }
+    // Without a question of the host's own the recipe's is asked, in the host's time.
+    let answer = tree.ends(5, &["--config", &tree.host("[health]\ntimeout = 2\n"), "deploy", &command]);
+    assert!(answer.stderr.contains("false did not pass within 2 s"), "{}", answer.stderr);
 }
 
 #[test]
