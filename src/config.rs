@@ -26,6 +26,14 @@ pub enum ConfigError {
         /// The line and what is wrong with it.
         fault: Fault,
     },
+    /// The recipe of a release does.
+    #[error("{}: {fault}", path.display())]
+    Recipe {
+        /// The file.
+        path: PathBuf,
+        /// The line and what is wrong with it.
+        fault: Fault,
+    },
     /// A file, or its directory, could have been written by others.
     #[error("{} can be written by others than its owner and root: it {why}", path.display())]
     Unsafe {
@@ -100,8 +108,7 @@ impl Config {
     /// What the host's file and the recipe of `release` say together; the host wins.
     pub fn with_recipe(&self, release: &Dir) -> Result<Settings, ConfigError> {
         let Some(bytes) = release.read_file(RECIPE, LARGEST)? else { return Ok(self.settings.clone()) };
-        let path = release.path().join(RECIPE);
-        let fault = |fault| ConfigError::Fault { path: path.clone(), fault };
+        let fault = |fault| ConfigError::Recipe { path: release.path().join(RECIPE), fault };
         let text = text(bytes).map_err(fault)?;
         parse(&text, true).map_err(fault)?;
         merge(&self.host, &text).map_err(fault)
@@ -130,7 +137,7 @@ impl Config {
         }
         let recipe = text(release.read_file(RECIPE, LARGEST)?.unwrap_or_default()).unwrap_or_default();
         let line = line_naming(&recipe, name).unwrap_or_default();
-        Ok(ConfigError::Fault { path: release.path().join(RECIPE), fault: Fault { line, message } })
+        Ok(ConfigError::Recipe { path: release.path().join(RECIPE), fault: Fault { line, message } })
     }
 
     /// A sum of the host's file and the recipe of `release`, to see whether they have changed.

@@ -178,6 +178,11 @@ impl From<ConfigError> for Error {
             }
             ConfigError::NoRoot(_) => (Kind::Configuration, "add a line such as root = \"/srv/app\"".to_owned()),
             ConfigError::Fault { path, .. } => (Kind::Configuration, format!("correct {}", path.display())),
+            // A release that is gone on with gets what the code has once more.
+            ConfigError::Recipe { .. } => (
+                Kind::Configuration,
+                "correct it where the code comes from, then build anew, without --resume".to_owned(),
+            ),
             ConfigError::Link(_) => {
                 (Kind::Configuration, "put the file there instead of the link, or name it with --config".to_owned())
             }

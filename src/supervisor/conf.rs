@@ -58,8 +58,9 @@ pub enum ConfError {
     },
 }
 
-/// What to do about files of a release that supervisord would not take.
-pub(crate) const OF_RELEASE: &str = "correct the release's services/supervisor or the templates it comes from";
+/// What to do about files of a release that supervisord would not take. To correct them in the release would not last.
+pub(crate) const OF_RELEASE: &str =
+    "correct services/supervisor or the templates where the code comes from, and build anew";
 
 impl ConfError {
     /// What the operator may do about it. Files of a release are named without a directory.

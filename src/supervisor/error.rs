@@ -105,6 +105,9 @@ impl SupervisorError {
             }
             Self::Invalid(ValidateError::NoParser(_)) => "is supervisor installed, and is its supervisord on PATH?",
             Self::Invalid(_) => conf::OF_RELEASE,
+            Self::Unexpected(Unexpected::NothingDeclared { .. }) => {
+                "if it is to have none, `releasectl stop` comes first; else see what the code has in services/supervisor"
+            }
             Self::Unexpected(_) => "see `releasectl supervisor status` and what the release has in services/supervisor",
             Self::NotUp { .. } => "the program's own log says more",
             Self::NotDown { .. } => {

@@ -226,7 +226,7 @@ fn p16_as_root_for_a_user_only_supervisord_is_asked_as_root() {
         std::process::Command::new("chown").arg("nobody").arg(world.tree.beside("s.sock")).status().unwrap().success()
     );
     world.build("C", &sleeper("web", "user=nobody\nenvironment=A=\"%(ENV_NOT_THERE)s\""), &[]);
-    assert!(world.ends(3, "activate C").stderr.contains("hint: correct the release's services/supervisor"));
+    assert!(world.ends(3, "activate C").stderr.contains("hint: correct services/supervisor"));
     told(3, "activate C", "hint: run it as root: only supervisord's own user sees the environment");
     fs::set_permissions(world.config(), fs::Permissions::from_mode(0o600)).unwrap();
     told(3, "activate B", "hint: run it as whoever may read that file, usually root");
