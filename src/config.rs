@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// Where the host's files are: `<env>.toml` each.
 pub const DIRECTORY: &str = "/etc/releasectl";
 /// Programs that run the file they are given.
-const INTERPRETERS: [&str; 9] = [".", "source", "sh", "bash", "dash", "python", "python3", "perl", "ruby"];
+const INTERPRETERS: [&str; 8] = [".", "source", "sh", "bash", "dash", "python", "perl", "ruby"];
 /// The largest file that is read.
 const LARGEST: u64 = 1 << 20;
 
@@ -216,8 +216,12 @@ fn read_trusted(path: &Path) -> Result<String, ConfigError> {
 fn programs_in(command: &str) -> Vec<PathBuf> {
     let words: Vec<&str> = command.split(|c: char| c.is_whitespace() || "'\";|&()`".contains(c)).collect();
     let runs = |at: usize| {
-        let before = at.checked_sub(1).and_then(|before| Path::new(words[before]).file_name());
-        let handed = before.is_some_and(|name| INTERPRETERS.iter().any(|interpreter| name == *interpreter));
+        // Its options stand in between, its version at its end.
+        let before = words[..at].iter().rfind(|word| !word.starts_with('-')).and_then(|word| word.rsplit('/').next());
+        let name = before.map(|name| {
+            if name == "." { name } else { name.trim_end_matches(|c: char| c == '.' || c.is_ascii_digit()) }
+        });
+        let handed = name.is_some_and(|name| INTERPRETERS.contains(&name));
         let found = std::fs::metadata(words[at]).ok().filter(std::fs::Metadata::is_file);
         found.is_some_and(|found| handed || found.permissions().mode() & 0o111 != 0)
     };

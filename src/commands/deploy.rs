@@ -9,7 +9,7 @@ use super::create::{self, Create, Resume};
 use super::hooks::{self, News, Turn};
 use super::inside::refuse_leftovers;
 use super::way::foresee;
-use super::{Context, Outcome, Target};
+use super::{Context, Outcome, Target, programs};
 use crate::error::{Error, Kind, Result};
 use crate::journal::Tail;
 use crate::lock::LockError;
@@ -55,17 +55,17 @@ pub fn run(context: &Context, wanted: &Deploy) -> Result<Outcome> {
     expect(from.as_ref(), wanted.expected.as_ref())?;
     let news = News { operation: "deploy", from: from.as_ref(), to: None, error: None };
     hooks::run(context, &tree, Turn::Start, news)?;
-    let outcome =
-        obtain(context, &tree, wanted).and_then(|build| carry_out(context, &tree, build, wanted, from.as_ref()));
-    match &outcome {
-        Ok(Deployed { activation: Activation { unconfirmed: Some(unconfirmed), .. }, .. }) => {
-            hooks::tell(context, &tree, Turn::Failure, News { error: Some(&unconfirmed.message), ..news })
-        }
-        Ok(deployed) => {
-            hooks::tell(context, &tree, Turn::Success, News { to: deployed.activation.to.as_ref(), ..news })
-        }
-        Err(error) => hooks::tell(context, &tree, Turn::Failure, News { error: Some(&error.message), ..news }),
-    }
+    let mut to = None;
+    let outcome = obtain(context, &tree, wanted).and_then(|build| {
+        to = Some(build.id().clone());
+        carry_out(context, &tree, build, wanted, from.as_ref())
+    });
+    let error = match &outcome {
+        Ok(deployed) => deployed.activation.unconfirmed.as_ref().map(|unconfirmed| unconfirmed.message.as_str()),
+        Err(error) => Some(error.message.as_str()),
+    };
+    let turn = if error.is_some() { Turn::Failure } else { Turn::Success };
+    hooks::tell(context, &tree, turn, News { to: to.as_ref(), error, ..news });
     outcome.map(Outcome::Deploy)
 }
 
@@ -269,8 +269,8 @@ impl Deploying<'_> {
     /// Says which programs this deploy stopped and did not come to start again.
     fn tell_stopped(&self) {
         let owed = self.tree.standing().map(|standing| standing.owed.up).unwrap_or_default();
-        if !owed.is_empty() {
-            let names: Vec<String> = owed.into_iter().collect();
+        let names = programs::stopped(self.context, owed);
+        if !names.is_empty() {
             let again = "`deploy --resume` and the next activation start them, `releasectl start` does it now";
             self.context
                 .stages

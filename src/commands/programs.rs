@@ -101,6 +101,21 @@ pub(super) fn debt(tree: &Tree, standing: &Standing) -> Option<(String, &'static
     Some((message, "`deploy --resume` and the next activation start them, `releasectl start` does it now"))
 }
 
+/// Which of the processes that are `owed` are stopped, as far as supervisord can be asked: what a flip did not bring over may
+/// run all the same.
+pub(super) fn stopped(context: &Context, owed: BTreeSet<String>) -> Vec<String> {
+    let asked = configured(context).filter(|_| !owed.is_empty()).map(|config| {
+        let supervisor = connect(config)?;
+        as_root(|| supervisor.programs())
+    });
+    let Some(Ok(processes)) = asked else { return owed.into_iter().collect() };
+    let stopped = |id: &String| {
+        let down = [State::Stopped, State::Stopping];
+        processes.iter().any(|process| process.id() == *id && down.contains(&process.state))
+    };
+    owed.into_iter().filter(stopped).collect()
+}
+
 /// Adds what `more` declares to `all`.
 pub(super) fn together(all: &mut Declared, more: Declared) {
     for (group, programs) in more.groups {

@@ -336,3 +336,31 @@ fn what_a_deploy_has_stopped_for_its_steps_is_started_by_no_other_command_meanwh
     assert_eq!(answer.code, 0, "{}", answer.stderr);
     world.is_well("B", &["web", "worker"]);
 }
+
+#[test]
+fn a_deploy_that_fails_says_of_no_program_that_runs_that_it_has_stopped_it() {
+    let world = World::new();
+    let conf = script("web", "web.sh", "startsecs=1") + &sleeper("worker", "");
+    let well = world.tree.beside("well");
+    let run = format!("test -e {} && exec sleep 1000\n", well.display());
+    fs::write(&well, "").unwrap();
+    world.build("A", &conf, &[("web.sh", &run)]);
+    world.build("B", &conf, &[("web.sh", DIES)]);
+    let fails = "[[step]]\nname = 'work'\nrun = 'false'\n";
+    world.build("C", &conf, &[("web.sh", &run), ("releasectl.toml", fails)]);
+    let stops = format!("{fails}stop = ['worker']\n");
+    world.build("D", &conf, &[("web.sh", &run), ("releasectl.toml", &stops)]);
+    world.done("activate A");
+    // Nothing is confirmed after that, neither there nor back, and everything is owed.
+    fs::remove_file(&well).unwrap();
+    assert!(world.ends(5, "activate B").stderr.contains("did not come up either"));
+    let said = |id: &str| world.ends(1, &format!("deploy --release {id}")).stderr;
+    let stopped = "stopped for this deploy and not started again: ";
+    let told = said("C");
+    assert!(!told.contains(stopped), "{told}");
+    let told = said("D");
+    assert!(told.contains(&format!("{stopped}worker:worker;")), "{told}");
+    fs::write(&well, "").unwrap();
+    world.done("restart");
+    world.is_well("A", &["web", "worker"]);
+}

@@ -5,6 +5,7 @@ use crate::patience::eventually;
 use crate::sandbox::{PROGRAM, Sandbox};
 use serde_json::Value;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// A live release A, and a deploy of code whose one step runs `run`, with `more` on the step. Returns what it said.
@@ -197,11 +198,34 @@ fn every_hook_is_told_by_a_document_and_by_variables() {
     assert!(!tree.beside("on_failure").exists() && !tree.beside("on_rollback").exists());
     tree.done(&["--config", &host, "rollback"]);
     let rollback = document(&tree.beside("on_rollback"));
-    assert_eq!((&rollback["from"], &rollback["to"]), (&new.into(), &"A".into()), "{rollback}");
+    assert_eq!((&rollback["from"], &rollback["to"]), (&new.clone().into(), &"A".into()), "{rollback}");
     let source = tree.code("code", &step("fails", "prepare", "echo why; exit 9\n"), &[]);
     tree.ends(1, &["--config", &host, "deploy", &source]);
     let failure = document(&tree.beside("on_failure"));
     assert!(failure["error"].as_str().unwrap().contains("step fails"), "{failure}");
+    let failed = failure["to"].as_str().unwrap();
+    assert!(failed > new.as_str() && tree.states().contains_key(failed) && failure["from"] == "A", "{failure}");
+}
+
+#[test]
+fn a_hook_whose_file_others_may_write_is_run_by_no_interpreter() {
+    let tree = Sandbox::laid_out();
+    let file = tree.beside("hook");
+    fs::write(&file, "true\n").unwrap();
+    for hands in ["sh", "/bin/sh", "sh -e -u", "python3.11 -I", "cd / && exec bash --norc", ".", "env python3 -B"] {
+        let host = tree.host(&format!("[hooks]\non_start = '{hands} {}'\n", file.display()));
+        let ends = |mode, said: &str| {
+            fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+            let answer = tree.run(&["--config", &host, "list"]);
+            assert_eq!(
+                (answer.code, answer.stderr.contains("chmod go-w")),
+                (said.parse().unwrap(), said != "0"),
+                "{hands}"
+            );
+        };
+        ends(0o646, "7");
+        ends(0o644, "0");
+    }
 }
 
 #[test]
