@@ -300,7 +300,7 @@ pub enum Command {
         #[arg(long, value_name = "FILE", group = "change")]
         patch: Option<PathBuf>,
         /// By undoing the patch
-        #[arg(long, requires = "patch")]
+        #[arg(long, requires = "patch", conflicts_with = "ref")]
         reverse: bool,
     },
     /// Whether a release is what it was when it became ready

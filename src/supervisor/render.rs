@@ -38,6 +38,9 @@ const HEADING: &str = "; rendered by releasectl from ";
 /// Stand for a `;` and a `#` that begin a value, until it is known what precedes them.
 const SIGNS: [(char, char); 2] = [(';', '\u{1}'), ('#', '\u{2}')];
 
+/// The most files that one entry is rendered into.
+const MOST: u32 = 1000;
+
 /// What this host is.
 #[derive(Clone, Debug)]
 pub struct Host {
@@ -312,6 +315,7 @@ fn parameters(program: &ProgramTable, host: &Host) -> Result<(BTreeMap<String, t
     }
     match params.keys().find(|key| OWN.contains(&key.as_str())) {
         Some(key) => Err(wrong(format!("params may not be named {key}, which has a meaning of its own"))),
+        None if count > MOST => Err(wrong(format!("a count of {count} is more than the {MOST} that are rendered"))),
         None => Ok((params, count)),
     }
 }

@@ -87,6 +87,9 @@ fn a_patch_is_applied_and_undone_as_releases_of_their_own() {
     assert_eq!(read(tree.at("current/version")), "1");
     assert_eq!(read(tree.at("current/gone-in-two")), "x");
     assert!(first < second && second < third, "{first} {second} {third}");
+    // There is nothing to undo about a ref.
+    tree.ends(2, &["hotfix", "--ref", "main", "--reverse"]);
+    assert_eq!(tree.live().unwrap(), third);
     tree.done(&["rollback"]);
     assert_eq!(tree.live().unwrap(), second);
 }

@@ -55,6 +55,10 @@ fn roles_count_hosts_and_blacklist_decide_what_is_rendered() {
     let two = "[program:a]\n[program:b]\n";
     let error = rendered(two, &format!("blacklist = [\"a\"]\n{base}")).unwrap_err();
     assert!(error.contains("blacklist"), "{error}");
+    for many in ["count = 1001\n", "hosts.web1 = { count = 4000000000 }\n"] {
+        let error = rendered(template, &format!("{base}{many}")).unwrap_err();
+        assert!(error.contains("more than the 1000"), "{error}");
+    }
 }
 
 #[test]
