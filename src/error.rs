@@ -342,7 +342,7 @@ impl From<RenderError> for Error {
         match error {
             RenderError::Path(error) => error.into(),
             error => Self::new(Kind::Failed, error.to_string())
-                .hint("correct the template, or [[supervisor.program]] of the recipe or the host's file"),
+                .hint("correct the template or the recipe where the code comes from, or [[supervisor.program]] of the host's file"),
         }
     }
 }

@@ -16,6 +16,8 @@ pub(super) struct Tee<'a> {
     context: &'a Context,
     log: Option<File>,
     taken: u64,
+    /// Whether what was put last ended in the middle of a line.
+    within: bool,
     /// The end of what is not written yet.
     last: VecDeque<u8>,
 }
@@ -23,7 +25,7 @@ pub(super) struct Tee<'a> {
 impl<'a> Tee<'a> {
     /// Writes on at the end of the build's log.
     pub(super) fn new(context: &'a Context, build: &Build) -> Self {
-        Self { context, log: build.log().try_clone().ok(), taken: 0, last: VecDeque::new() }
+        Self { context, log: build.log().try_clone().ok(), taken: 0, within: false, last: VecDeque::new() }
     }
 
     /// Takes some output, which is told and logged at once as long as there is not too much of it.
@@ -43,7 +45,7 @@ impl<'a> Tee<'a> {
         Ok(())
     }
 
-    /// The program has ended: what was held back of its end is told and logged.
+    /// The program has ended: what was held back of its end is told and logged. What follows begins a line of its own.
     pub(super) fn end(mut self) {
         let last = std::mem::take(&mut self.last);
         if !last.is_empty() {
@@ -53,6 +55,9 @@ impl<'a> Tee<'a> {
             self.put(head);
             self.put(tail);
         }
+        if self.within {
+            self.put(b"\n");
+        }
     }
 
     fn say(&mut self, line: &str) {
@@ -61,6 +66,7 @@ impl<'a> Tee<'a> {
 
     /// A log that cannot be written any more must not stop the program; a full disk will stop it.
     fn put(&mut self, bytes: &[u8]) {
+        self.within = bytes.last().map_or(self.within, |last| *last != b'\n');
         self.context.stages.output(bytes);
         if let Some(log) = &mut self.log {
             let _ = log.write_all(bytes);

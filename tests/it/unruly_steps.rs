@@ -125,6 +125,20 @@ fn a_step_that_reads_its_input_finds_nothing_there() {
 }
 
 #[test]
+fn what_follows_a_step_that_ends_within_a_line_begins_another() {
+    let tree = Sandbox::laid_out();
+    let recipe = step("one", "create", "printf first\n") + &step("two", "create", "printf second; exit 9\n");
+    let answer = tree.ends(1, &["create", &tree.code("code", &recipe, &[]), "--id", "A"]);
+    assert!(
+        answer.stderr.contains("first\nstep two") && answer.stderr.contains("second\nerror: "),
+        "{}",
+        answer.stderr
+    );
+    let log = tree.done(&["log", "A"]);
+    assert!(log.contains("first\nreleasectl: step two\nsecond\nreleasectl: failed: "), "{log}");
+}
+
+#[test]
 fn a_step_that_removes_its_own_release_loses_nothing_that_is_live() {
     let tree = Sandbox::with_live(&["A"]);
     let source = tree.code("code", &step("unruly", "prepare", "rm -rf \"$RELEASECTL_RELEASE_PATH\"\n"), &[]);
