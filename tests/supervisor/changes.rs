@@ -73,6 +73,8 @@ fn a_log_that_is_named_no_more_is_given_up(version: Version) {
 fn a_dangling_current_stops_nothing(version: Version) {
     let sandbox = Sandbox::new(version);
     let release = sandbox.deploy("production", "a", &sleeper("web", ""));
+    // Until it has entered its directory supervisord would find none, and try again as another process.
+    assert!(sandbox.works_in("web:web").ends_with("releases/a"));
     let pids = sandbox.pids();
     sandbox.flip("production", "gone");
     let failure = sandbox.apply(&release, &release).unwrap_err();
