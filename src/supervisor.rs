@@ -30,6 +30,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use validate::{Candidate, Parser};
 
+/// The oldest version, as it counts them, that tells how long a program may take.
+const OLDEST: u32 = 4;
+
 /// How long supervisord is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -153,6 +156,13 @@ impl Supervisor {
         &self.client
     }
 
+    /// Its version, which is one that tells all that has to be known.
+    pub fn version(&self) -> Result<String, SupervisorError> {
+        let version = self.client.version()?;
+        let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
+        if major.is_some_and(|major| major < OLDEST) { Err(SupervisorError::TooOld { version }) } else { Ok(version) }
+    }
+
     /// All processes, of everybody.
     pub fn programs(&self) -> Result<Vec<Process>, SupervisorError> {
         Ok(self.client.processes()?)
@@ -177,6 +187,7 @@ impl Supervisor {
         if after.programs.is_empty() {
             return Ok(());
         }
+        self.version()?;
         let parser = Parser::find(tools, self.client.pid().ok())?;
         Ok(parser.check(tools, self.limits.check, &self.config, candidate, after)?)
     }

@@ -313,7 +313,7 @@ fn shared(context: &Context, tree: &Tree) -> Option<Check> {
 fn supervisor(config: &Path) -> (Check, Option<Supervisor>) {
     let name = "supervisor";
     let answered = connect(config).and_then(|supervisor| {
-        let version = as_root(|| supervisor.client().version())?;
+        let version = as_root(|| supervisor.version())?;
         Ok((Check::good(name, format!("supervisord {version} answers")), Some(supervisor)))
     });
     answered.unwrap_or_else(|error| {

@@ -60,6 +60,12 @@ pub enum SupervisorError {
         /// Its words.
         message: String,
     },
+    /// It does not tell what has to be known.
+    #[error("supervisord {version} is too old: it does not tell how long its programs may take to start and to stop")]
+    TooOld {
+        /// Its version.
+        version: String,
+    },
     /// No program of this environment has that name.
     #[error("{name:?} is no program or group of this environment; there {}", known(programs))]
     Unknown {
@@ -81,7 +87,7 @@ fn known(programs: &[String]) -> String {
 impl SupervisorError {
     /// Whether supervisord itself could not be asked, whatever it was to be asked.
     pub fn is_unreachable(&self) -> bool {
-        matches!(self, Self::Rpc(_) | Self::NotReady { .. })
+        matches!(self, Self::Rpc(_) | Self::NotReady { .. } | Self::TooOld { .. })
     }
 
     /// What the operator may do about it.
@@ -98,6 +104,7 @@ impl SupervisorError {
             Self::Rpc(RpcError::Fault { fault: Fault::CantReread, .. }) => {
                 "correct the file it names: supervisord would not start from it either"
             }
+            Self::TooOld { .. } => "install supervisor 4, which runs under Python 2.7 too",
             Self::Rpc(_) | Self::NotReady { .. } => "try again when supervisord runs; its own log says more",
             Self::Invalid(ValidateError::NotIncluded { .. }) => "run `releasectl supervisor wire`",
             Self::Invalid(ValidateError::Unknown { .. }) => {

@@ -1,15 +1,29 @@
 # Reads supervisord's configuration as supervisord itself would if `candidate` were live, and says what it makes of it.
-# Run by the interpreter that runs supervisord. In: one JSON document on standard input. Out: a line "releasectl:" and JSON.
+# Run by the interpreter that runs supervisord, Python 2.7 or later. In: one JSON document on standard input. Out: a line
+# "releasectl:" and JSON.
 import fnmatch
 import json
 import os
+import re
 import sys
 
-ask = json.load(sys.stdin)
+
+def text(value):
+    """A text as this Python has them: those of Python 2 are bytes."""
+    return value.encode("utf-8") if str is bytes and isinstance(value, type(u"")) else value
+
+
+def escape(path):
+    """A pattern that finds only `path`."""
+    return re.sub("([*?[])", "[\\1]", path)
+
+
+ask = json.load(sys.stdin, object_hook=lambda read: {text(name): text(value) for name, value in read.items()})
 
 
 def tell(**answer):
-    print("\nreleasectl:" + json.dumps(answer), flush=True)
+    sys.stdout.write("\nreleasectl:" + json.dumps(answer) + "\n")
+    sys.stdout.flush()
     os._exit(0)  # What the interpreter takes down otherwise, the kernel does faster.
 
 
@@ -56,7 +70,7 @@ def of_candidate(pattern):
         if fnmatch.fnmatchcase("current", parts[i]):
             above = glob.glob("/".join(parts[:i]) or "/")
             if any(os.path.realpath(path) == root for path in above):
-                return glob.glob("/".join([glob.escape(candidate)] + parts[i + 1 :]))
+                return glob.glob("/".join([escape(candidate)] + parts[i + 1 :]))
     return []
 
 
@@ -66,7 +80,7 @@ def copied(pattern):
     wanted, name = os.path.split(pattern)
     if not any(os.path.realpath(path) == os.path.realpath(directory) for path in glob.glob(wanted)):
         return []
-    found = glob.glob(os.path.join(glob.escape(candidate), ask["directory"], "*.conf"))
+    found = glob.glob(os.path.join(escape(candidate), ask["directory"], "*.conf"))
     return [path for path in found if fnmatch.fnmatchcase(prefix + os.path.basename(path), name)]
 
 

@@ -54,6 +54,7 @@ mod resume_kills;
 mod retention;
 mod sandbox;
 #[path = "../supervisor/session.rs"]
+#[allow(dead_code, reason = "shared with the target `supervisor`")]
 mod session;
 mod sharing;
 mod ssh;

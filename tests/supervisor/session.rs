@@ -2,6 +2,7 @@
 //! ended; and what waits for programs.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -13,6 +14,10 @@ pub enum Version {
     Debian,
     /// 4.3.0, in a virtual environment.
     Pypi,
+    /// 4.2.5 under Python 2.7, of a host that has one.
+    Python2,
+    /// 3.4.0, which knows no other Python.
+    Three,
 }
 
 impl Version {
@@ -25,12 +30,63 @@ impl Version {
                 .get_or_init(|| virtualenv("supervisor-4.3", &["supervisor==4.3.0", "setuptools<81"]))
                 .join("bin")
                 .join(name),
+            Self::Python2 | Self::Three => self.packages().unwrap().join("bin").join(name),
         }
     }
+
+    /// Whether this host can run it; says so if not.
+    pub fn is_there_or_left_out(self) -> bool {
+        let there = matches!(self, Self::Debian | Self::Pypi) || python2().is_some();
+        if !there {
+            let _ =
+                writeln!(std::io::stderr(), "left out: supervisord as {self:?}: there is no Python 2.7 on this host");
+        }
+        there
+    }
+
+    /// The directory with its packages, if Python 2.7 runs it: that knows no virtual environments by itself.
+    fn packages(self) -> Option<PathBuf> {
+        let (name, package) = match self {
+            Self::Python2 => ("supervisor-4-python2", "supervisor==4.2.5"),
+            Self::Three => ("supervisor-3", "supervisor==3.4.0"),
+            Self::Debian | Self::Pypi => return None,
+        };
+        let python = python2()?;
+        Some(cached(name, |packages| {
+            run(Command::new(python).args(["-m", "pip", "install", "-q", "--target"]).arg(packages).arg(package));
+            // What pip leaves out of a package that it takes for one of several.
+            let marks = fs::OpenOptions::new().append(true).create(true).open(packages.join("supervisor/__init__.py"));
+            drop(marks.unwrap());
+        }))
+    }
+}
+
+/// A Python 2.7 with pip, on PATH or beside pyenv's others.
+fn python2() -> Option<&'static Path> {
+    static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let find = || {
+        let kept = std::env::var_os("PYENV_ROOT").map(|root| Path::new(&root).join("versions"));
+        let kept = kept.and_then(|kept| fs::read_dir(kept).ok()).into_iter().flatten().flatten();
+        let kept = kept.map(|version| version.path().join("bin/python2.7"));
+        let answers = |python: &PathBuf| {
+            let mut ask = Command::new(python);
+            ask.args(["-c", "import pip"]).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+        };
+        std::iter::once(PathBuf::from("python2.7")).chain(kept).find(answers)
+    };
+    FOUND.get_or_init(find).as_deref()
 }
 
 /// The directory of the virtual environment `name` with these packages, made once and kept.
 pub fn virtualenv(name: &str, packages: &[&str]) -> PathBuf {
+    cached(name, |venv| {
+        run(Command::new("/usr/bin/python3").args(["-m", "venv"]).arg(venv));
+        run(Command::new(venv.join("bin/pip")).args(["install", "-q"]).args(packages));
+    })
+}
+
+/// The directory `name`, filled once by `make` and kept.
+fn cached(name: &str, make: impl FnOnce(&Path)) -> PathBuf {
     static TURN: Mutex<()> = Mutex::new(());
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("test-cache");
@@ -38,15 +94,14 @@ pub fn virtualenv(name: &str, packages: &[&str]) -> PathBuf {
     // Other test programs have theirs there too.
     let turn = fs::File::create(cache.join("turn")).unwrap();
     turn.lock().unwrap();
-    let venv = cache.join(name);
-    let whole = venv.join("whole");
+    let directory = cache.join(name);
+    let whole = directory.join("whole");
     if !whole.exists() {
-        let _ = fs::remove_dir_all(&venv);
-        run(Command::new("/usr/bin/python3").args(["-m", "venv"]).arg(&venv));
-        run(Command::new(venv.join("bin/pip")).args(["install", "-q"]).args(packages));
+        let _ = fs::remove_dir_all(&directory);
+        make(&directory);
         fs::write(&whole, "").unwrap();
     }
-    venv
+    directory
 }
 
 /// Runs a program that must succeed, and returns what it printed.
@@ -64,6 +119,9 @@ impl Session {
     pub fn start(version: Version, config: &Path) -> Self {
         let mut command = Command::new("setsid");
         command.arg(version.program("supervisord")).arg("-n").arg("-c").arg(config).env("SANDBOX", "here");
+        if let Some(packages) = version.packages() {
+            command.env("PYTHONPATH", packages);
+        }
         Self(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
     }
 

@@ -25,6 +25,28 @@ on_both_versions!(
     without_a_running_supervisord_the_installed_parser_is_asked,
 );
 
+#[test]
+fn a_supervisord_under_python_2_is_asked_like_any_other() {
+    let version = Version::Python2;
+    if version.is_there_or_left_out() {
+        a_good_candidate_passes_and_nothing_happens(version);
+        supervisords_own_words_are_handed_on(version);
+        what_supervisord_knows_from_its_environment_is_known(version);
+        a_candidate_behind_a_space_or_another_path_is_found(version);
+        copies_are_validated_before_they_are_made(version);
+    }
+}
+
+#[test]
+fn a_supervisord_that_is_too_old_is_told_as_that_before_anything_is_flipped() {
+    if Version::Three.is_there_or_left_out() {
+        let sandbox = Sandbox::new(Version::Three);
+        let declared = sandbox.make("production", "a", &sleeper("web", ""));
+        let error = sandbox.check("production", "a", &declared).unwrap_err();
+        assert!(error.contains("supervisord 3.4.0 is too old"), "{error}");
+    }
+}
+
 fn a_good_candidate_passes_and_nothing_happens(version: Version) {
     let sandbox = Sandbox::new(version);
     let before = sandbox.deploy("production", "a", &sleeper("web", ""));
