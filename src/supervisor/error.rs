@@ -87,7 +87,7 @@ fn known(programs: &[String]) -> String {
 impl SupervisorError {
     /// Whether supervisord itself could not be asked, whatever it was to be asked.
     pub fn is_unreachable(&self) -> bool {
-        matches!(self, Self::Rpc(_) | Self::NotReady { .. } | Self::TooOld { .. })
+        matches!(self, Self::Rpc(_) | Self::NotReady { .. })
     }
 
     /// What the operator may do about it.
@@ -104,7 +104,7 @@ impl SupervisorError {
             Self::Rpc(RpcError::Fault { fault: Fault::CantReread, .. }) => {
                 "correct the file it names: supervisord would not start from it either"
             }
-            Self::TooOld { .. } => "install supervisor 4, which runs under Python 2.7 too",
+            Self::TooOld { .. } => "install supervisor 4, which runs under Python 2.7 too; --no-restart does without it",
             Self::Rpc(_) | Self::NotReady { .. } => "try again when supervisord runs; its own log says more",
             Self::Invalid(ValidateError::NotIncluded { .. }) => "run `releasectl supervisor wire`",
             Self::Invalid(ValidateError::Unknown { .. }) => {
