@@ -94,7 +94,7 @@ pub fn render(
 ) -> Result<Vec<(String, String)>, RenderError> {
     let mut jinja = environment();
     for (name, text) in templates {
-        jinja.add_template(name, text).map_err(|error| template_error(name, &error))?;
+        jinja.add_template(name, text).map_err(|error| template_error(name, text, &error))?;
     }
     let mut files: Vec<(String, String)> = Vec::new();
     for program in table.program.iter().filter(|program| is_wanted(program, host)) {
@@ -109,7 +109,7 @@ pub fn render(
         let (params, count) = parameters(program, host)?;
         for index in 0..count {
             let context = context(&params, host, index, count);
-            let text = found.render(context).map_err(|error| template_error(&template, &error))?;
+            let text = found.render(context).map_err(|error| template_error(&template, found.source(), &error))?;
             let text =
                 signs_back(&text).map_err(|message| RenderError::Template { template: template.clone(), message })?;
             if text.trim().is_empty() || blacklisted(&text, &table.blacklist, &template)? {
@@ -376,10 +376,13 @@ fn free_name(template: &str, index: u32, count: u32, taken: &[(String, String)])
     name
 }
 
-fn template_error(template: &str, error: &Error) -> RenderError {
+fn template_error(template: &str, text: &str, error: &Error) -> RenderError {
     let line = error.line().map(|line| format!("line {line}: ")).unwrap_or_default();
     let words = error.detail().map_or_else(|| error.kind().to_string(), |detail| format!("{}: {detail}", error.kind()));
-    RenderError::Template { template: template.to_owned(), message: format!("{line}{words}") }
+    // Which value it is the error does not know.
+    let at = error.line().filter(|_| error.kind() == ErrorKind::UndefinedError);
+    let at = at.and_then(|line| text.lines().nth(line.checked_sub(1)?)).map(|line| format!(" in `{}`", line.trim()));
+    RenderError::Template { template: template.to_owned(), message: format!("{line}{words}{}", at.unwrap_or_default()) }
 }
 
 #[cfg(test)]

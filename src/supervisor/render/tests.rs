@@ -87,6 +87,8 @@ fn what_real_templates_use_is_there() {
 fn what_is_not_defined_is_an_error_with_its_place() {
     let error = one("[program:w]\n{{ nope }}\n", "").unwrap_err();
     assert!(error.contains("web.conf") && error.contains("line 2") && error.contains("undefined"), "{error}");
+    let error = one("[program:web]\n  command={{ missing }} %s\n", "").unwrap_err();
+    assert!(error.ends_with("line 2: undefined value in `command={{ missing }} %s`"), "{error}");
     assert!(one("{{ unclosed", "").unwrap_err().contains("line 1"));
     assert!(one("{{ params.nope }}", "").is_err());
     assert!(one("{% if nope %}{% endif %}", "").is_err());
