@@ -36,7 +36,7 @@ fn both_packages_bring_the_same_files_and_all_of_them_are_roots() {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let name = fields.last().unwrap().trim_start_matches('.').to_owned();
         let mode = if name == "/usr/bin/releasectl" { "-rwxr-xr-x" } else { "-rw-r--r--" };
-        assert_eq!((fields[0], fields[1]), (mode, "0/0"), "{name}");
+        assert_eq!((fields[0], fields[1]), (mode, "root/root"), "{name}");
         in_deb.insert(name.replace("vendor-completions", "site-functions"));
     }
     let in_rpm: BTreeSet<String> = said("rpm", &["-qpl"], &package("rpm")).lines().map(str::to_owned).collect();
