@@ -1,6 +1,6 @@
 //! What makes a change survive a crash: whole files replaced, links flipped, lines appended, directories synced.
 
-#[cfg(releasectl_mutant)]
+#[cfg(debug_assertions)]
 mod mutant;
 
 use crate::directory::{Dir, PathError, Result};
@@ -25,14 +25,14 @@ pub enum Durability {
 
 impl Dir {
     /// Replaces the file `name` with `bytes`: on return the new content is durable, before that the old one is whole.
-    #[cfg_attr(releasectl_mutant, track_caller)]
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn write_file(&self, name: &str, bytes: &[u8], mode: u32) -> Result<()> {
         self.put_file(name, bytes, mode)?;
         self.sync()
     }
 
     /// The same for one of many: that it is the new one is durable with the next sync of the directory.
-    #[cfg_attr(releasectl_mutant, track_caller)]
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn put_file(&self, name: &str, bytes: &[u8], mode: u32) -> Result<()> {
         let temporary = format!(".{name}.tmp");
         self.unlink(&temporary)?;
@@ -47,7 +47,7 @@ impl Dir {
 
     /// Opens the regular file `name` for reading and writing, made with `mode` if there is none. One that has a second name
     /// elsewhere is copied first: nothing but what has this name is ever changed.
-    #[cfg_attr(releasectl_mutant, track_caller)]
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn open_own(&self, name: &str, mode: u32) -> Result<File> {
         let mut file = self.open_or_create(name, mode)?;
         if fstat(&file).map_err(self.fail("look at", name))?.st_nlink > 1 {
@@ -61,7 +61,7 @@ impl Dir {
 
     /// Replaces the content of the existing file `name`, which keeps its mode and owner. Durable as after
     /// [`Dir::write_file`]. Whoever calls it sees to it that nobody else does so at once.
-    #[cfg_attr(releasectl_mutant, track_caller)]
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn rewrite_file(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let old = self.stat(name)?.ok_or_else(|| self.fail("look at", name)(Errno::ENOENT))?;
         let temporary = staged(name);
@@ -85,7 +85,7 @@ impl Dir {
     }
 
     /// Prepares the link that [`Dir::commit_link`] puts in place: a stale temporary one is cleared, the new one is durable.
-    #[cfg_attr(releasectl_mutant, track_caller)]
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn stage_link(&self, name: &str, target: &OsStr) -> Result<()> {
         let temporary = staged(name);
         self.unlink(&temporary)?;
@@ -95,7 +95,7 @@ impl Dir {
 
     /// The commit point of a flip: renames the staged link over `name`. After `Ok` the new link is what everyone reads;
     /// after `Err` nothing has changed.
-    #[cfg_attr(releasectl_mutant, track_caller)]
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn commit_link(&self, name: &str) -> Result<Durability> {
         self.rename(staged(name), name)?;
         Ok(match self.sync() {
@@ -110,13 +110,13 @@ impl Dir {
     }
 
     /// Makes the entries of this directory durable (fsync).
-    #[cfg_attr(releasectl_mutant, track_caller)]
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn sync(&self) -> Result<()> {
         flush(fsync, self.as_fd()).map_err(|e| PathError::new("sync", self.path(), e))
     }
 
     /// Makes everything on this directory's file system durable (syncfs), whoever wrote it.
-    #[cfg_attr(releasectl_mutant, track_caller)]
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn sync_file_system(&self) -> Result<()> {
         flush(syncfs, self.as_fd()).map_err(|e| PathError::new("sync the file system of", self.path(), e))
     }
@@ -143,22 +143,22 @@ pub fn cut(file: &File, path: &Path, end: u64) -> Result<()> {
 }
 
 /// Makes the content of `file` durable (fsync).
-#[cfg_attr(releasectl_mutant, track_caller)]
+#[cfg_attr(debug_assertions, track_caller)]
 pub fn sync_file(file: &File, path: &Path) -> Result<()> {
     flush(fsync, file.as_fd()).map_err(|e| PathError::new("sync", path, e))
 }
 
 /// Writes `bytes` to the new `file` and makes them durable.
-#[cfg_attr(releasectl_mutant, track_caller)]
+#[cfg_attr(debug_assertions, track_caller)]
 fn write_through(file: &mut File, bytes: &[u8]) -> std::io::Result<()> {
     file.write_all(bytes)?;
     Ok(flush(fsync, file.as_fd())?)
 }
 
-/// Every sync there is, so that one can be left out in a build for the tests.
-#[cfg_attr(releasectl_mutant, track_caller)]
+/// Every sync there is, so that one can be left out where the tests run it.
+#[cfg_attr(debug_assertions, track_caller)]
 fn flush<'f>(sync: fn(BorrowedFd<'f>) -> nix::Result<()>, of: BorrowedFd<'f>) -> nix::Result<()> {
-    #[cfg(releasectl_mutant)]
+    #[cfg(debug_assertions)]
     if mutant::leaves_out(of, std::panic::Location::caller()) {
         return Ok(());
     }

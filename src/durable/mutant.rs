@@ -1,4 +1,4 @@
-//! Only in a build for the tests (`--cfg releasectl_mutant`): one sync of a run is left out, to see that it is missed.
+//! Only in a build with debug assertions, as the tests run it: one sync of a run is left out, to see that it is missed.
 
 use nix::sys::stat::{SFlag, fstat};
 use std::fs::File;

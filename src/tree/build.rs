@@ -322,7 +322,7 @@ fn take_lease(dir: &Dir) -> Result<Lease> {
     Lease::try_exclusive(dir)?.ok_or_else(|| LockError::held(dir).into())
 }
 
-#[cfg_attr(releasectl_mutant, track_caller)]
+#[cfg_attr(debug_assertions, track_caller)]
 fn write_manifest(state: &Dir, manifest: &Manifest) -> std::result::Result<(), PathError> {
     let line =
         seal(manifest).map_err(|e| PathError::new("write", state.path().join(MANIFEST), std::io::Error::other(e)))?;

@@ -9,7 +9,6 @@ use nix::unistd::Pid;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::num::NonZero;
-use std::path::Path;
 use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -119,21 +118,16 @@ impl Call {
 /// Runs the program once on `tree` and returns the calls it made from its own execve on, and how it ended.
 #[track_caller]
 pub fn calls(tree: &Sandbox, arguments: &[String]) -> (Vec<Call>, Answer) {
-    calls_of(Path::new(PROGRAM), &[], tree, arguments)
+    calls_with(&[], tree, arguments)
 }
 
-/// The same of another build of it, with these variables.
+/// The same with these variables.
 #[track_caller]
-pub fn calls_of(
-    program: &Path,
-    variables: &[(&str, &str)],
-    tree: &Sandbox,
-    arguments: &[String],
-) -> (Vec<Call>, Answer) {
+pub fn calls_with(variables: &[(&str, &str)], tree: &Sandbox, arguments: &[String]) -> (Vec<Call>, Answer) {
     let log = tree.beside("trace");
     let mut command = tree.clean("strace");
     command.envs(variables.iter().copied());
-    command.args(["-f", "-y", "-qq", "-s", "4096", "-o"]).arg(&log).arg(program);
+    command.args(["-f", "-y", "-qq", "-s", "4096", "-o"]).arg(&log).arg(PROGRAM);
     let answer: Answer = command.arg("--root").arg(tree.root()).args(arguments).output().unwrap().into();
     assert!(!answer.stderr.contains("strace: "), "{}", answer.stderr);
     let text = fs::read_to_string(&log).unwrap();

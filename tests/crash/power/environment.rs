@@ -10,7 +10,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
 
 /// The programs of a release's environment by name, each with its length.
 fn programs(disk: &Sandbox, id: &str) -> BTreeMap<String, u64> {
@@ -21,9 +20,9 @@ fn programs(disk: &Sandbox, id: &str) -> BTreeMap<String, u64> {
 /// Code whose environment is the last that is made of it, and code that has a step after it.
 const CODES: [&str; 2] = ["code", "stepping"];
 
-/// Cuts power before the syncfs of that number of a build of `code` by `program`, in which a sync is left out, and resumes
-/// it. Whether its environment is whole then; nothing if the build came to its end.
-fn cut(disk: &Sandbox, code: &str, program: &Path, left_out: &str, number: usize) -> Option<bool> {
+/// Cuts power before the syncfs of that number of a build of `code`, in which a sync is left out, and resumes it.
+/// Whether its environment is whole then; nothing if the build came to its end.
+fn cut(disk: &Sandbox, code: &str, left_out: &str, number: usize) -> Option<bool> {
     // As long as `whole`: an environment's programs name their release.
     let (id, code) = (format!("{}-{number}", &code[..3]), disk.beside(code));
     let code = code.to_str().unwrap();
@@ -40,7 +39,7 @@ fn cut(disk: &Sandbox, code: &str, program: &Path, left_out: &str, number: usize
         "-e",
         &fault,
     ]);
-    strace.arg(program).arg("--root").arg(disk.root()).args(["create", code, "--id", &id]);
+    strace.arg(PROGRAM).arg("--root").arg(disk.root()).args(["create", code, "--id", &id]);
     let output = strace.output().unwrap();
     if output.status.success() {
         return None;
@@ -76,7 +75,7 @@ fn on_a_disk(act: impl FnOnce(&Sandbox) + Send) {
 fn p13_what_a_resumed_build_takes_as_it_is_was_on_the_disk() {
     on_a_disk(|disk| {
         for (code, least) in CODES.into_iter().zip([2, 4]) {
-            let cut = |number| cut(disk, code, Path::new(PROGRAM), "none", number);
+            let cut = |number| cut(disk, code, "none", number);
             let cuts: Vec<bool> = (1..).map_while(cut).collect();
             assert!(cuts.iter().all(|whole| *whole), "{code}: {cuts:?}");
             assert!(cuts.len() >= least, "{code}: there were {}", cuts.len());
@@ -86,9 +85,9 @@ fn p13_what_a_resumed_build_takes_as_it_is_was_on_the_disk() {
 
 #[test]
 fn p13_it_would_not_be_without_the_sync_before_the_record() {
-    let (program, place) = (mutants::program(), mutants::place_of("src/python/record.rs", "sync_file_system"));
+    let place = mutants::place_of("src/python/record.rs", "sync_file_system");
     on_a_disk(|disk| {
-        let mut cuts = (1..).map_while(|number| cut(disk, CODES[1], &program, &place, number));
+        let mut cuts = (1..).map_while(|number| cut(disk, CODES[1], &place, number));
         let lost = cuts.position(|whole| !whole);
         let _ = writeln!(std::io::stderr(), "power: without {place} an environment is lost by cut {lost:?}");
         assert!(lost.is_some());

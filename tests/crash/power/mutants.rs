@@ -1,4 +1,4 @@
-//! Each sync is needed: builds of the program in which one is left out lose something of what was promised, and the model
+//! Each sync is needed: runs of the program in which one is left out lose something of what was promised, and the model
 //! sees it.
 
 mod cases;
@@ -12,24 +12,8 @@ use crate::trace;
 use cases::{Case, Unsynced};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-
-/// Builds the program so that a sync can be left out.
-pub fn program() -> PathBuf {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mutant");
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--quiet", "--locked", "--bin", "releasectl", "--target-dir"]).arg(&target);
-    cargo.env_remove("CARGO_ENCODED_RUSTFLAGS").env_remove("CARGO_BUILD_TARGET");
-    cargo
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .env("RUSTFLAGS", "--cfg releasectl_mutant")
-        .env("CARGO_PROFILE_DEV_DEBUG", "0");
-    assert!(cargo.status().unwrap().success());
-    target.join("debug/releasectl")
-}
 
 /// The line of `file` with these words, at which a sync is wanted.
 pub fn place_of(file: &str, words: &str) -> String {
@@ -38,12 +22,12 @@ pub fn place_of(file: &str, words: &str) -> String {
 }
 
 /// Runs `case` with a sync left out, by its number or its place; none if there is no such one.
-fn run(program: &Path, case: &Case, start: &Start, leave_out: &str) -> Judge {
+fn run(case: &Case, start: &Start, leave_out: &str) -> Judge {
     let tree = start.copy();
     let arguments = (case.words)(start, &tree);
     let place = tree.root().parent().unwrap().to_owned();
     let (before, live) = (Disk::read(&place), tree.live());
-    let (calls, answer) = trace::calls_of(program, &[("RELEASECTL_LEAVE_OUT", leave_out)], &tree, &arguments);
+    let (calls, answer) = trace::calls_with(&[("RELEASECTL_LEAVE_OUT", leave_out)], &tree, &arguments);
     assert_eq!(answer.code, case.ends, "{}, {leave_out} left out: {}", case.name, answer.stderr);
     let mut run = Run::new(before, &place, &calls);
     match case.unsynced {
@@ -55,12 +39,12 @@ fn run(program: &Path, case: &Case, start: &Start, leave_out: &str) -> Judge {
 }
 
 /// Leaves out each sync of `case`, and tells what was wrong then.
-fn leave_out_each(program: &Path, case: &Case) -> Vec<(String, Option<String>)> {
+fn leave_out_each(case: &Case) -> Vec<(String, Option<String>)> {
     let start = Start::new(case.state);
-    let whole = run(program, case, &start, "none");
+    let whole = run(case, &start, "none");
     assert_eq!((whole.first_wrong(), whole.run.left_out()), (None, None), "{}, nothing left out", case.name);
     let without = |number: usize| {
-        let judge = run(program, case, &start, &number.to_string());
+        let judge = run(case, &start, &number.to_string());
         Some((judge.run.left_out()?.to_owned(), judge.first_wrong()))
     };
     (0..).map_while(without).collect()
@@ -84,12 +68,12 @@ fn is_in(place: &str, code: &str, (file, words, _): &(&str, &str, &str)) -> bool
 
 #[test]
 fn p02_every_sync_is_needed() {
-    let (program, all, cases) = (program(), places::all(), cases::all());
+    let (all, cases) = (places::all(), cases::all());
     // By `file of PLACE` or `directory of PLACE`.
     let found = Mutex::new(BTreeMap::<String, Vec<String>>::new());
     let runs = AtomicUsize::new(0);
     trace::each(&cases, |_, case| {
-        for (sync, wrong) in leave_out_each(&program, case) {
+        for (sync, wrong) in leave_out_each(case) {
             runs.fetch_add(1, Ordering::Relaxed);
             found.lock().unwrap().entry(sync).or_default().extend(wrong);
         }
@@ -114,12 +98,12 @@ fn p02_every_sync_is_needed() {
 
 #[test]
 fn p02_modes_and_times_are_missed_too() {
-    let (program, case) = (program(), Case::create());
+    let case = Case::create();
     let start = Start::new(case.state);
     let commits = ("src/tree/build.rs", "sync_file_system", "");
     let mut missed = 0;
     for (place, _) in places::all().iter().filter(|(place, code)| is_in(place, code, &commits)) {
-        trace::aside(|| run(&program, &case, &start, place)).cuts(&mut |_, wrong| {
+        trace::aside(|| run(&case, &start, place)).cuts(&mut |_, wrong| {
             missed += usize::from(wrong.is_some_and(|what| what.contains("another mode or time")));
         });
     }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 /// What marks a function that syncs for whoever calls it.
-const MARK: &str = "#[cfg_attr(releasectl_mutant, track_caller)]";
+const MARK: &str = "#[cfg_attr(debug_assertions, track_caller)]";
 
 /// Every line that calls such a function and is in none itself, by its place: `src/tree/build.rs:100`.
 pub fn all() -> BTreeMap<String, String> {
