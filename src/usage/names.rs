@@ -1,6 +1,7 @@
 //! The names of the releases: what is mounted a second time, by a bind mount or in a container, has another path there.
 
 use crate::release::ReleaseId;
+use memchr::memmem::Finder;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -33,10 +34,12 @@ impl Name {
 
     /// Adds every release whose path stands somewhere in `text`.
     pub fn mentioned(&self, text: &[u8], found: &mut BTreeSet<ReleaseId>) {
+        let finder = Finder::new(&self.prefix);
         let mut rest = text;
-        while !rest.is_empty() {
-            found.extend(self.release_at(rest));
-            rest = rest.get(1..).unwrap_or_default();
+        while let Some(at) = finder.find(rest) {
+            found.extend(self.release_at(&rest[at..]));
+            // One may begin in what another begins with: `/a/` stands twice in `/a/a/`.
+            rest = rest.get(at + 1..).unwrap_or_default();
         }
     }
 }
@@ -132,5 +135,13 @@ mod tests {
             name.mentioned(b"python\0/app/releases/A/manage.py\0/b/x\0", &mut mentioned);
         }
         assert_eq!(mentioned.len(), 2);
+    }
+
+    #[test]
+    fn a_name_that_begins_within_another_is_seen() {
+        let mut mentioned = BTreeSet::new();
+        Name::of(Path::new("/a")).mentioned(b"/a/a/B:/a/C", &mut mentioned);
+        let ids: Vec<String> = mentioned.iter().map(ToString::to_string).collect();
+        assert_eq!(ids, ["B", "C", "a"]);
     }
 }
