@@ -159,7 +159,8 @@ fn inject(tree: &Sandbox, fault: &Fault<'_>, words: &[String]) -> (Answer, Strin
     let Fault { point: Point { name, nth, .. }, errno, ever, .. } = fault;
     let log = tree.beside("syncs");
     let mut command = tree.clean("strace");
-    command.args(["-f", "-y", "-qq", "-o"]).arg(&log);
+    // The kernel stops it at these calls alone: an error can be put there so, a signal cannot.
+    command.args(["-f", "--seccomp-bpf", "-y", "-qq", "-o"]).arg(&log);
     command.args(["-e", &format!("trace=close,{},{},{name}", trace::CHANGES.join(","), trace::WRITES.join(","))]);
     command.args(["-e", &format!("inject={name}:error={errno}:when={nth}{}", if *ever { "+" } else { "" })]);
     let output = command.arg(PROGRAM).arg("--root").arg(tree.root()).args(words).output().unwrap();
