@@ -104,7 +104,9 @@ impl SupervisorError {
             Self::Rpc(RpcError::Fault { fault: Fault::CantReread, .. }) => {
                 "correct the file it names: supervisord would not start from it either"
             }
-            Self::TooOld { .. } => "install supervisor 4, which runs under Python 2.7 too; --no-restart does without it",
+            Self::TooOld { .. } => {
+                "install supervisor 4, which runs under Python 2.7 too; --no-restart does without it"
+            }
             Self::Rpc(_) | Self::NotReady { .. } => "try again when supervisord runs; its own log says more",
             Self::Invalid(ValidateError::NotIncluded { .. }) => "run `releasectl supervisor wire`",
             Self::Invalid(ValidateError::Unknown { .. }) => {
