@@ -43,7 +43,7 @@ pub struct Global {
     /// Print exactly one JSON document
     #[arg(long, global = true)]
     pub json: bool,
-    /// Say nothing but errors and what was asked for
+    /// Say nothing but errors, warnings and what was asked for
     #[arg(short, long, global = true)]
     pub quiet: bool,
     /// Say more: how long each stage took

@@ -118,6 +118,17 @@ pub fn scan(state: &Dir, see: &mut dyn FnMut(Record)) -> Result<u64> {
     Ok(bad)
 }
 
+/// The first record that can be read.
+pub fn first(state: &Dir) -> Result<Option<Record>> {
+    let mut first = None;
+    each_line(state, &mut |line| {
+        if first.is_none() {
+            first = line.strip_suffix(b"\n").and_then(record_of);
+        }
+    })?;
+    Ok(first)
+}
+
 /// When each release last went live. Of each line only that is read.
 pub fn activations(state: &Dir) -> Result<BTreeMap<ReleaseId, Timestamp>> {
     let (mut begun, mut made) = (BTreeMap::new(), BTreeMap::new());

@@ -24,7 +24,7 @@ pub struct Facts {
     pub bytes: u64,
     /// `current` leads to it.
     pub current: bool,
-    /// A rollback would go to it.
+    /// A rollback would go to it, or it may be what was live before and nobody knows.
     pub rollback_target: bool,
     /// Its strongest pin.
     pub pin: Option<Pin>,

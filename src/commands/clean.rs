@@ -71,8 +71,8 @@ pub fn run(context: &Context, wanted: &Clean) -> Result<Outcome> {
         let now = tree.trusted_now(context.actor.clock)?;
         let verdicts = decide(&facts, policy(context, wanted, &tree)?, now);
         let (removed, kept) = split(&verdicts, &used);
-        let freed_bytes = bytes_of(&facts, &verdicts);
-        return Ok(Outcome::Clean(Cleaned { dry_run: true, removed, kept, freed_bytes, warnings: doubts(now) }));
+        let (freed_bytes, warnings) = (bytes_of(&facts, &verdicts), doubts(now, &facts));
+        return Ok(told(context, Cleaned { dry_run: true, removed, kept, freed_bytes, warnings }));
     }
     let (mut locked, used) = lock_and_look(context, &tree)?;
     let facts = locked.facts(&used)?;
@@ -85,8 +85,14 @@ pub fn run(context: &Context, wanted: &Clean) -> Result<Outcome> {
     drop(locked);
     let mut cleaned = sweep(context, &tree, discarded, &verdicts)?;
     cleaned.kept = kept;
-    cleaned.warnings.extend(doubts(now));
-    Ok(Outcome::Clean(cleaned))
+    cleaned.warnings.extend(doubts(now, &facts));
+    Ok(told(context, cleaned))
+}
+
+/// The outcome, with what a person should hear of it told.
+pub(super) fn told(context: &Context, cleaned: Cleaned) -> Outcome {
+    cleaned.warnings.iter().for_each(|warning| context.stages.warn(warning));
+    Outcome::Clean(cleaned)
 }
 
 fn in_use(tree: &Tree) -> Usage {
@@ -103,10 +109,17 @@ pub(super) fn lock_and_look<'t>(context: &'t Context, tree: &'t Tree) -> Result<
     }
 }
 
-/// What a person should hear of a clock that cannot be trusted.
-fn doubts(now: Option<Timestamp>) -> Vec<String> {
-    let doubt = "the clock lies before the newest entry of the journal: nothing is removed for its age";
-    now.is_none().then(|| doubt.to_owned()).into_iter().collect()
+/// What a person should hear of a clock or a history that cannot be relied on.
+fn doubts(now: Option<Timestamp>, facts: &[Facts]) -> Vec<String> {
+    let clock = "the clock lies before the newest entry of the journal: nothing is removed for its age";
+    let history = "the journal does not tell what was live before: each good release counts as the rollback target \
+                   until another one is activated";
+    let several = facts.iter().filter(|fact| fact.rollback_target).count() > 1;
+    [(now.is_none(), clock), (several, history)]
+        .into_iter()
+        .filter(|doubt| doubt.0)
+        .map(|doubt| doubt.1.into())
+        .collect()
 }
 
 /// Deletes what was discarded, and whatever an earlier run left in the trash. Needs no lock.

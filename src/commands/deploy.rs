@@ -302,10 +302,7 @@ impl Deploying<'_> {
 /// Cleans after a deploy. The release is live: whatever goes wrong here is only told.
 fn tidy(context: &Context) -> Vec<String> {
     match clean::run(context, &Clean::default()) {
-        Ok(Outcome::Clean(cleaned)) => {
-            cleaned.warnings.iter().for_each(|warning| context.stages.warn(warning));
-            cleaned.removed.into_iter().map(|judged| judged.id).collect()
-        }
+        Ok(Outcome::Clean(cleaned)) => cleaned.removed.into_iter().map(|judged| judged.id).collect(),
         Ok(_) => Vec::new(),
         Err(error) => {
             context.stages.warn(&format!("the release is live, but cleaning failed: {}", error.message));

@@ -1,6 +1,6 @@
 //! `remove`: removes releases by name, unless something protects them.
 
-use super::clean::{lock_and_look, sweep};
+use super::clean::{lock_and_look, sweep, told};
 use super::{Context, Outcome, Target};
 use crate::error::{Error, Kind, Result};
 use crate::operation::Operation;
@@ -43,7 +43,7 @@ pub fn run(context: &Context, targets: &[Target]) -> Result<Outcome> {
         let message = format!("not all of them were removed: {}", removed.warnings.join("; "));
         return Err(Error::new(Kind::Failed, message).hint("`releasectl list` shows what is still there"));
     }
-    Ok(Outcome::Clean(removed))
+    Ok(told(context, removed))
 }
 
 fn cause(fact: &Facts) -> Reason {

@@ -75,6 +75,7 @@ pub fn outcome(outcome: &Outcome, paint: Paint, quiet: bool) -> String {
         Outcome::Verify(verified) => verify(&mut out, verified, paint),
         Outcome::Doctor(diagnosis) => doctor(&mut out, diagnosis, paint),
         Outcome::Clean(cleaned) if cleaned.dry_run || !quiet => clean(&mut out, cleaned),
+        Outcome::Activate(activation) if activation.dry_run => activate(&mut out, activation, paint),
         Outcome::Supervisor(found) => supervisor(&mut out, found, paint),
         Outcome::Export(_) => Ok(()),
         _ if quiet => Ok(()),
@@ -172,9 +173,6 @@ fn clean(out: &mut String, cleaned: &Cleaned) -> std::fmt::Result {
     }
     for judged in &cleaned.removed {
         line(out, judged, would)?;
-    }
-    for warning in &cleaned.warnings {
-        writeln!(out, "warning: {warning}")?;
     }
     match (cleaned.removed.len(), cleaned.freed_bytes) {
         // What another tool has made was not measured.

@@ -1,9 +1,9 @@
 //! The facts that retention decides by, gathered from disk, locks and processes.
 
 use super::{Entry, Found, LockedTree, Result, Tree};
-use crate::journal::Tail;
+use crate::journal::{self, Tail};
 use crate::lock::all_holders;
-use crate::operation::{Begin, Operation};
+use crate::operation::{Begin, Event, Operation};
 use crate::release::{ReleaseId, State};
 use crate::retention::Facts;
 use crate::standing::{self, Standing};
@@ -16,6 +16,14 @@ impl Tree {
         let real = |path| std::fs::canonicalize(path).ok();
         let (live, releases) = (real(self.layout().current())?, real(self.layout().releases())?);
         Some(live.strip_prefix(releases).ok()?.iter().next()?.to_owned())
+    }
+
+    /// Whether the history tells all that was live: it has its first line, or begins with what another tool's tells.
+    fn is_history_whole(&self) -> Result<bool> {
+        let first = journal::first(self.state())?;
+        Ok(first.is_some_and(|record| {
+            record.seq == 1 || matches!(record.event, Event::Begin(Begin { operation: Operation::Init, .. }))
+        }))
     }
 
     /// The facts as a look shows them, without any lock; what is leased is what the kernel tells.
@@ -33,6 +41,8 @@ impl Tree {
         };
         let good = |id: &&ReleaseId| ready(id) || self.is_awaited(standing, id);
         let target = standing.chain.candidates(standing.live.as_ref()).find(good).cloned();
+        // It may then be any of the good ones.
+        let unknown = target.is_none() && !self.is_history_whole()?;
         let tail = Tail::read(self.state(), &standing::is_enough)?;
         let unfinished = standing::unfinished(&tail.records);
         let facts = |entry: &Entry| {
@@ -49,14 +59,16 @@ impl Tree {
                 Found::Damaged(..) => None,
             };
             let is = |other: Option<&ReleaseId>| id.is_some() && id == other;
+            let current = is(standing.live.as_ref()) || holding.as_ref() == Some(&entry.name);
+            let might = unknown && !current && matches!(release, Some((_, State::Ready)));
             Facts {
                 name: entry.name.to_string_lossy().into_owned(),
                 release,
                 sequence: manifest.map_or(if awaited.is_some() { u64::MAX } else { 0 }, |manifest| manifest.sequence),
                 created_at: manifest.map(|manifest| manifest.created_at).or_else(|| self.modified(awaited?)),
                 bytes: manifest.map_or(0, |manifest| manifest.bytes),
-                current: is(standing.live.as_ref()) || holding.as_ref() == Some(&entry.name),
-                rollback_target: is(target.as_ref()),
+                current,
+                rollback_target: is(target.as_ref()) || might,
                 pin: entry.pin,
                 leased,
                 in_use: !usage.known || id.is_some_and(|id| !usage.of(id).is_empty()),

@@ -297,6 +297,7 @@ fn p04_a_dry_run_says_where_it_would_go_and_goes_nowhere() {
     let tree = Sandbox::with_live(&["A", "B"]);
     let before = tree.picture();
     let document = tree.json(&["rollback", "--dry-run"]);
+    assert!(tree.done(&["rollback", "--dry-run", "--quiet"]).starts_with("would make "), "it was asked for");
     assert_eq!((&document["from"], &document["to"]), (&"B".into(), &"A".into()));
     assert_eq!(tree.run(&["rollback", "--dry-run", "--expect-current", "A"]).code, 3);
     assert_eq!(tree.picture(), before);

@@ -207,6 +207,20 @@ fn p09_nothing_mounted_is_entered_and_the_warning_names_the_path() {
 }
 
 #[test]
+fn p09_what_cannot_be_deleted_is_told_where_progress_is_though_nothing_else_is() {
+    if !as_root_or_left_out("deleting a release with a mount in it") {
+        return;
+    }
+    let tree = with_surplus();
+    fs::create_dir(tree.release("B").join("bound")).unwrap();
+    let script = r#"mount -t tmpfs none "$2/releases/B/bound"; "$1" --root "$2" clean --keep 0 --quiet"#;
+    let output = in_mount_namespace(&tree, script, &[&tree.root()]);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(told.starts_with("warning: ") && told.contains("/bound: ") && told.lines().count() == 1, "{told}");
+}
+
+#[test]
 fn p09_a_release_that_is_a_mount_itself_stays() {
     if !as_root_or_left_out("cleaning a release that is a mount") {
         return;

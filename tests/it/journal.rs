@@ -1,5 +1,6 @@
 //! A journal or manifest that is missing, cut anywhere or changed anywhere: nothing is lost, history is what can be read.
 
+use crate::lab::{assert_kept, gone};
 use crate::sandbox::{Sandbox, picture};
 use releasectl::clock::Clock;
 use releasectl::directory::Dir;
@@ -201,6 +202,43 @@ fn p03_without_a_journal_what_is_live_stays_and_nothing_is_guessed() {
     tree.create("E");
     let ids = tree.json(&["list"]);
     assert_eq!(ids["releases"][3]["id"], "E", "order goes on where the releases say it was");
+}
+
+#[test]
+fn p08_while_nobody_knows_what_was_live_before_any_good_release_may_be_it() {
+    type Loss = fn(&Sandbox);
+    let losses: [(&str, Loss); 4] = [
+        ("the journal is gone", |tree| fs::remove_file(journal(tree)).unwrap()),
+        ("it is empty", |tree| fs::write(journal(tree), "").unwrap()),
+        ("no line of it can be read", |tree| {
+            let text = fs::read_to_string(journal(tree)).unwrap();
+            fs::write(journal(tree), text.replace("seq", "xxx")).unwrap();
+        }),
+        ("all that is ours is gone", |tree| {
+            fs::remove_dir_all(tree.at(".releasectl")).unwrap();
+            tree.done(&["init"]);
+        }),
+    ];
+    for (loss, lose) in losses {
+        let tree = Sandbox::with_live(&["A", "B", "C", "D"]);
+        tree.done(&["rollback"]);
+        lose(&tree);
+        // Looked at, while it is recorded what is live, and ever after.
+        for arguments in
+            [&["clean", "--keep", "0", "--dry-run"][..], &["clean", "--keep", "0"], &["clean", "--keep", "0"]]
+        {
+            let cleaned = tree.json(arguments);
+            ["A", "B"].iter().for_each(|id| assert_kept(&cleaned, id, "rollback_target"));
+            assert_kept(&cleaned, "C", "current");
+            assert!(cleaned["warnings"][0].as_str().unwrap().contains("what was live before"), "{loss}: {cleaned}");
+        }
+        assert!(!tree.release("D").exists(), "{loss}: what is bad is no way back");
+        assert!(tree.refused(&["remove", "A"]).contains("rollback_target"), "{loss}");
+        tree.refused(&["rollback"]);
+        tree.done(&["activate", "B"]);
+        assert_eq!(gone(&tree.json(&["clean", "--keep", "0"])), ["A"], "{loss}: from now on it is known again");
+        assert_eq!(tree.json(&["rollback"])["to"], "C", "{loss}");
+    }
 }
 
 #[test]
