@@ -140,7 +140,7 @@ pub enum Command {
         #[command(flatten)]
         source: SourceArgs,
         /// Deploy this release, built before
-        #[arg(long, value_name = "RELEASE", conflicts_with_all = ["source", "ref"])]
+        #[arg(long, value_name = "RELEASE", conflicts_with_all = ["source", "ref", "kind", "no_python"])]
         release: Option<Target>,
         /// Go on with the newest deploy that did not come to its end; "anyway" though the recipe has changed
         #[arg(long, value_name = "anyway", num_args = 0..=1, require_equals = true, value_parser = ["anyway"])]

@@ -100,7 +100,7 @@ pub(super) fn build(context: &Context, tree: &Tree, wanted: &Create, cause: &str
     drop(locked);
     let mut build = build?;
     let outcome = by_its_papers(&ready, resumed.as_ref(), origin).and_then(|origin| {
-        if build.manifest.origin.revision != origin.revision {
+        if !is_same_code(&build.manifest.origin, &origin) {
             // What was done was done to other code.
             build.forget(|_| true)?;
         }
@@ -112,6 +112,31 @@ pub(super) fn build(context: &Context, tree: &Tree, wanted: &Create, cause: &str
         outcome.map_err(|error| if cause == "deploy" { error.or_hint(|| going_on(build.id())) } else { error });
     conclude(context, tree, &mut build, outcome)?;
     Ok(build)
+}
+
+/// Whether what comes from both is the same: a commit is, wherever it comes from.
+fn is_same_code(before: &Origin, now: &Origin) -> bool {
+    before.revision == now.revision && (now.revision.is_some() || before.location == now.location)
+}
+
+/// Refuses to go on with a release that is built where other code than its own is asked for.
+pub(super) fn refuse_other_code(manifest: &Manifest, wanted: &Create) -> Result<()> {
+    let Origin { location, r#ref, revision, .. } = &manifest.origin;
+    let elsewhere = match &wanted.source {
+        Some(text) if text != location => Source::recognise(text, None, wanted.kind)?.origin().location != *location,
+        _ => false,
+    };
+    let known = |asked: &String| {
+        Some(asked) == r#ref.as_ref()
+            || revision.as_ref().is_some_and(|hash| asked.len() > 6 && hash.starts_with(asked))
+    };
+    if !elsewhere && wanted.reference.as_ref().is_none_or(known) {
+        return Ok(());
+    }
+    let at = r#ref.as_ref().or(revision.as_ref()).map_or(String::new(), |at| format!(" at {at}"));
+    let message = format!("release {} is built already, from {location}{at} and nothing else", manifest.id);
+    let hint = "leave out SOURCE and --ref to go on with it, or --resume to build another";
+    Err(Error::refused(message).hint(hint))
 }
 
 /// What to do about a deploy that failed.

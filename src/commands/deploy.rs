@@ -81,6 +81,9 @@ fn obtain(context: &Context, tree: &Tree, wanted: &Deploy) -> Result<Build> {
         let create = Create { resume: Some(Resume::Release(id)), ..wanted.create.clone() };
         return create::build(context, tree, &create, "deploy");
     }
+    if wanted.resume {
+        create::refuse_other_code(&manifest, &wanted.create)?;
+    }
     let why = match (manifest.state(false), ended) {
         (State::Bad, _) if wanted.resume => Some(format!("is bad: {}", manifest.bad.unwrap_or_default())),
         // To go on with it would take back what was done since.

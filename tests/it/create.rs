@@ -1,6 +1,7 @@
 //! `create`: ids, what is left behind, and going on with what was not finished. Where code comes from has modules of its own.
 
-use crate::code::read;
+use crate::code::{read, step};
+use crate::lab::tar_of;
 use crate::sandbox::{Answer, PROGRAM, Sandbox, Started, is_root, picture};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Permissions};
@@ -234,6 +235,48 @@ fn p13_a_create_killed_anywhere_is_resumed_to_the_same_release() {
     tree.refused(&["create", "--resume"]);
     tree.refused(&["create", "--resume", "undisturbed"]);
     tree.refused(&["create", "--resume", "not-there"]);
+}
+
+#[test]
+fn p13_what_is_resumed_with_other_code_holds_that_and_what_is_built_is_not_taken_for_it() {
+    let tree = Sandbox::new();
+    let recipe = step("one", "create", "test -e \"$place/mended\"\n") + &step("two", "prepare", "exit 1\n");
+    let of = |name: &str| tree.code(name, &recipe, &[("version", name)]);
+    let tar = |name: &str| {
+        let (file, content) = (tree.beside(&format!("{name}.tar")), format!("{name}.tar"));
+        fs::write(&file, tar_of(&[("releasectl.toml", recipe.as_bytes()), ("version", content.as_bytes())])).unwrap();
+        file.display().to_string()
+    };
+    let [one, two, packed, repacked] = [of("one"), of("two"), tar("one"), tar("two")];
+    for (id, first, then) in [("A", &one, &two), ("B", &packed, &repacked), ("C", &repacked, &one)] {
+        let _ = fs::remove_file(tree.beside("mended"));
+        tree.ends(1, &["create", first, "--id", id]);
+        fs::write(tree.beside("mended"), "").unwrap();
+        let document = tree.json(&["create", "--resume", id, then]);
+        assert_eq!(document["release"]["source"], *then);
+        assert_eq!(
+            read(tree.release(id).join("version")),
+            std::path::Path::new(then).file_name().unwrap().to_str().unwrap()
+        );
+    }
+    tree.ends(1, &["deploy", &one]);
+    for words in [&[two.as_str()][..], &["--ref", "v1"], &["-"]] {
+        let refused = tree.refused(&[&["deploy", "--resume"], words].concat());
+        assert!(refused.contains(&format!("is built already, from {one} and nothing else")), "{refused}");
+    }
+    tree.ends(1, &["deploy", "--resume", &one]);
+    let repository = tree.repository("code.git");
+    tree.code("code.git", &recipe, &[]);
+    let revision = tree.commit(&repository, "with a recipe");
+    tree.git(&repository, &["tag", "v1"]);
+    let repository = repository.display().to_string();
+    tree.ends(1, &["deploy", &repository, "--ref", "v1"]);
+    for asked in ["v1", &revision, &revision[..7]] {
+        tree.ends(1, &["deploy", "--resume", &repository, "--ref", asked]);
+    }
+    assert!(tree.refused(&["deploy", "--resume", "--ref", "master"]).contains(" at v1 and nothing else"));
+    tree.ends(2, &["deploy", "--release", "A", "--no-python"]);
+    tree.ends(2, &["deploy", "--release", "A", "--as", "dir"]);
 }
 
 #[test]
