@@ -14,6 +14,7 @@ use crate::error::{self, Error, Result};
 use crate::exit::Exit;
 use crate::gate::{self, Admitted, Refusal};
 use crate::identity::{self, Account};
+use crate::layout::Layout;
 use crate::lock::Wait;
 use crate::pin::Pin;
 use crate::release::{SourceKind, without_password};
@@ -305,7 +306,9 @@ fn context(global: &Global, arguments: &[OsString], key: Option<&str>) -> Result
     let environment = global.env.clone().filter(|name| !(nameless && name.is_empty()));
     let wanted = Wanted { environment, root: global.root.clone(), file: global.config.clone() };
     let config = Config::load(&wanted)?;
-    let root = whole(&config.root)?;
+    // What no option named the host's file did.
+    let kind = if global.root.is_some() { error::Kind::Usage } else { error::Kind::Configuration };
+    let root = whole(&config.root).map_err(|error| Error { kind, ..error })?;
     let from_root = identity::is_root();
     let by = identity::caller(std::env::var("SUDO_USER").ok());
     let by = key.map_or(by.clone(), |key| format!("{by} ({key})"));
@@ -360,6 +363,10 @@ fn whole(root: &Path) -> Result<PathBuf> {
         return Err(wrong("it goes up from a directory that is not there".to_owned()));
     }
     let whole = if rest.as_os_str().is_empty() { real } else { real.join(rest) };
+    if let Some(tree) = Layout::around(&whole, |path| path.symlink_metadata().is_ok()) {
+        let message = format!("{} cannot be a tree's root: it lies within another tree", whole.display());
+        return Err(Error::new(error::Kind::Usage, message).hint(format!("name that tree: --root {}", tree.display())));
+    }
     if whole == Path::new("/") { Err(wrong("it is the root of the file system".to_owned())) } else { Ok(whole) }
 }
 

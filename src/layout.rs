@@ -52,6 +52,18 @@ impl Layout {
         Self { root: root.into() }
     }
 
+    /// The root of the outermost tree in whose releases, or in whose own directory, `path` lies. Where a directory has the
+    /// name of theirs, `is_there` says what lies beside it.
+    pub fn around(path: &Path, is_there: impl Fn(&Path) -> bool) -> Option<&Path> {
+        let within = |part: &&Path| match (part.file_name(), part.parent()) {
+            (Some(name), Some(root)) if name == RELEASES => {
+                [STATE, CURRENT].iter().any(|own| is_there(&root.join(own)))
+            }
+            (name, _) => name.is_some_and(|name| name == STATE),
+        };
+        path.ancestors().filter(within).last()?.parent()
+    }
+
     /// The root itself.
     pub fn root(&self) -> &Path {
         &self.root
@@ -85,5 +97,28 @@ impl Layout {
     /// The bare mirrors.
     pub fn mirrors(&self) -> PathBuf {
         self.state().join(MIRROR)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lies_within_a_tree_is_known_by_what_is_beside_its_releases() {
+        let around = |path: &'static str, there: &[&str]| {
+            Layout::around(Path::new(path), |path| there.iter().any(|one| path == Path::new(one)))
+        };
+        let tree = Some(Path::new("/srv/app"));
+        assert_eq!(around("/srv/app/releases/A", &["/srv/app/current"]), tree);
+        assert_eq!(around("/srv/app/releases", &["/srv/app/.releasectl"]), tree);
+        assert_eq!(
+            around("/srv/app/releases/A/releases/B", &["/srv/app/current", "/srv/app/releases/A/current"]),
+            tree
+        );
+        assert_eq!(around("/srv/app/.releasectl/trash/A", &[]), tree);
+        assert_eq!(around("/srv/releases/app", &["/srv/releases/app/.releasectl"]), None);
+        assert_eq!(around("/srv/app/shared/app", &["/srv/app/current"]), None);
+        assert_eq!(around("/", &["/current"]), None);
     }
 }

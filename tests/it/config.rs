@@ -1,7 +1,7 @@
 //! The host's file: what it may say, who may have written it, and whom a root run becomes.
 
-use crate::lab::{as_root_or_left_out, gone, in_mount_namespace};
-use crate::sandbox::{Answer, PROGRAM, Sandbox};
+use crate::lab::{as_root_or_left_out, gone, in_mount_namespace, json};
+use crate::sandbox::{Answer, PROGRAM, Sandbox, picture};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
@@ -296,4 +296,43 @@ fn p16_a_root_that_may_not_become_the_trees_user_says_what_it_lacks() {
     assert_eq!(answer.code, 1, "{answer:?}");
     assert!(answer.stderr.contains("cannot become user nobody") && answer.stderr.contains("CAP_SETUID"), "{answer:?}");
     assert_eq!(tree.live().as_deref(), Some("A"));
+}
+
+#[test]
+fn no_tree_is_laid_out_in_the_releases_of_another_or_in_what_is_its_own() {
+    let tree = Sandbox::with_live(&["A", "B"]);
+    let fabric = tree.beside("fabric");
+    fs::create_dir_all(fabric.join("releases/1")).unwrap();
+    std::os::unix::fs::symlink("releases/1", fabric.join("current")).unwrap();
+    std::os::unix::fs::symlink(tree.release("A"), tree.beside("elsewhere")).unwrap();
+    let (source, before) = (tree.source("x"), picture(&tree.beside("")));
+    let source = source.to_str().unwrap();
+    let within = ["current", "releases", "releases/new", "releases/A/app", ".releasectl", ".releasectl/trash/new"];
+    let within = within.map(|path| (tree.at(path), tree.root())).into_iter();
+    let others = [(fabric.join("current"), fabric.clone()), (tree.beside("elsewhere"), tree.root())];
+    for (root, around) in within.chain(others) {
+        let root = root.to_str().unwrap();
+        for arguments in [&["init"][..], &["create", source], &["deploy", source], &["list"]] {
+            let answer: Answer = bare(&tree, &[&["--root", root], arguments].concat()).output().unwrap().into();
+            assert_eq!(answer.code, 2, "{answer:?}");
+            let said = answer.stderr;
+            assert!(said.contains("lies within another tree"), "{root}: {said}");
+            assert!(said.contains(&format!("--root {}\n", around.display())), "{root}: {said}");
+        }
+    }
+    assert_eq!(picture(&tree.beside("")), before);
+}
+
+#[test]
+fn a_root_that_can_be_none_is_the_fault_of_whoever_named_it() {
+    let tree = Sandbox::new();
+    let file = tree.beside("host.toml").display().to_string();
+    fs::write(&file, "root = '/'\n").unwrap();
+    let document = json(&bare(&tree, &["--config", &file, "--json", "list"]).output().unwrap());
+    assert_eq!(
+        (&document["error"]["kind"], &document["error"]["exit"]),
+        (&"configuration".into(), &7.into()),
+        "{document}"
+    );
+    assert_eq!(bare(&tree, &["--root", "/", "list"]).output().unwrap().status.code(), Some(2));
 }
