@@ -281,6 +281,8 @@ pub struct Entry {
     pub from: Option<ReleaseId>,
     /// What it was about.
     pub to: Option<ReleaseId>,
+    /// What else it was about: the releases cleaned, removed or taken over.
+    pub releases: Vec<ReleaseId>,
     /// How it ended.
     pub outcome: Outcome,
     /// How long it took; zero while it is unfinished.
@@ -314,12 +316,13 @@ impl Entries {
 
     fn add(&mut self, Record { seq, at, event }: Record) {
         match event {
-            Event::Begin(Begin { operation, by, from, to, cause, programs, .. }) => {
+            Event::Begin(Begin { operation, by, from, to, releases, cause, programs, .. }) => {
                 if matches!(programs, Following::Up(_)) {
                     self.unconfirmed.insert(seq);
                 }
                 let (outcome, seconds, note) = (Outcome::Unfinished, 0.0, None);
-                self.operations.push((seq, Entry { at, by, operation, from, to, outcome, seconds, cause, note }));
+                let entry = Entry { at, by, operation, from, to, releases, outcome, seconds, cause, note };
+                self.operations.push((seq, entry));
             }
             Event::Step(_) | Event::Programs(_) | Event::Later => {}
             // A flip whose programs are still being brought over is not over.

@@ -285,12 +285,12 @@ fn history(out: &mut String, history: &History) -> std::fmt::Result {
         let (from, to) = (entry.from.as_ref(), entry.to.as_ref());
         let what = match entry.operation.is_flip() {
             true => format!("{} -> {}", name(from), name(to)),
-            false => to.map(ToString::to_string).unwrap_or_default(),
+            false => to.into_iter().chain(&entry.releases).map(ReleaseId::as_str).collect::<Vec<_>>().join(", "),
         };
         let at = entry.at.to_string();
         write!(out, "{at} {:<wide$} {:<10} {:<11} {what}", entry.by, entry.operation, entry.outcome)?;
         if let Some(note) = &entry.note {
-            write!(out, " ({note})")?;
+            write!(out, " ({})", note.replace('\n', "; "))?;
         }
         writeln!(out)?;
     }

@@ -1,4 +1,4 @@
-//! `status`: the fingerprint by which hosts are seen to agree, and what room there is.
+//! `status` and `history`: the fingerprint by which hosts are seen to agree, what room there is, and what became of which release.
 
 use crate::lab::{as_root_or_left_out, in_mount_namespace};
 use crate::sandbox::Sandbox;
@@ -60,4 +60,23 @@ fn a_file_system_that_makes_inodes_as_it_needs_them_is_not_told_to_have_none() {
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
     assert!(!said.contains("0 inodes") && said.contains("\"free_inodes\":null"), "{said}");
+}
+
+#[test]
+fn the_history_names_what_was_removed_and_has_a_line_for_each_operation() {
+    let tree = Sandbox::with_live(&["A", "B", "C"]);
+    tree.done(&["remove", "A"]);
+    tree.create("D");
+    tree.create("E");
+    tree.done(&["clean", "--keep", "0"]);
+    let many = "[[step]]\nname = 'one'\nphase = 'create'\nrun = 'echo first >&2; echo second >&2; exit 1'\n";
+    tree.ends(1, &["create", &tree.code("code", many, &[]), "--id", "F"]);
+    let entries = tree.json(&["history", "-n", "5"])["entries"].clone();
+    let of = |at: usize| (entries[at]["operation"].as_str().unwrap(), entries[at]["releases"].clone());
+    assert_eq!(of(0), ("remove", serde_json::json!(["A"])));
+    assert_eq!(of(3), ("clean", serde_json::json!(["D", "E"])));
+    assert_eq!(of(4), ("create", serde_json::json!([])));
+    let shown = tree.done(&["history", "-n", "5"]);
+    assert_eq!(shown.lines().count(), 5, "{shown}");
+    assert!(shown.lines().next().unwrap().ends_with(" A") && shown.contains(" D, E\n"), "{shown}");
 }
