@@ -56,7 +56,8 @@ fn misspelt(error: &clap::Error, arguments: &[OsString]) -> Exit {
     }
     if arguments.iter().any(|argument| argument == "--json") {
         let error = Error::new(error::Kind::Usage, fault::in_a_line(error)).hint("`releasectl --help`");
-        return written(print(&report::document(None, None, None, None, Some(&error))), Exit::Usage, false);
+        let verb = Command::named(arguments);
+        return written(print(&report::document(verb.as_deref(), None, None, None, Some(&error))), Exit::Usage, false);
     }
     let _ = write!(io::stderr(), "{}", error.render());
     Exit::Usage

@@ -48,7 +48,7 @@ use crate::lock::Wait;
 use crate::release::{ReleaseId, State};
 use crate::stage::Stages;
 use crate::tools::Tools;
-use crate::tree::{Actor, Laid, LockedTree, Tree, is_vacant, lay_out, refuse_unsafe};
+use crate::tree::{Actor, Laid, Live, LockedTree, Tree, is_vacant, lay_out, refuse_unsafe};
 use nix::unistd::Uid;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -203,10 +203,14 @@ impl Target {
             Self::Id(id) => Ok(id.clone()),
             Self::Current => {
                 let live = tree.live()?;
-                let none = || {
-                    Error::refused("nothing is live").hint("`releasectl activate` makes the newest ready release live")
+                let nothing = match &live {
+                    Live::Elsewhere(target) => {
+                        format!("nothing is live: current leads to {}, which is no release here", target.display())
+                    }
+                    _ => "nothing is live".to_owned(),
                 };
-                live.id().cloned().ok_or_else(none)
+                let hint = "`releasectl activate` makes the newest ready release live";
+                live.id().cloned().ok_or_else(|| Error::refused(nothing).hint(hint))
             }
             Self::Previous => {
                 let standing = tree.standing()?;

@@ -155,8 +155,7 @@ impl From<TreeError> for Error {
                 _ => format!("`releasectl show {id}` tells what it is; `activate {id}` makes it live"),
             }),
             TreeError::Exists(_) => Self::refused(message).hint("choose another --id, or leave it out"),
-            TreeError::Damaged { id, .. } => Self::new(Kind::Damaged, message)
-                .hint(format!("see `releasectl doctor`; `releasectl verify {id}` may tell more")),
+            TreeError::Damaged { .. } => Self::new(Kind::Damaged, message).hint("`releasectl doctor` says what to do"),
         }
     }
 }

@@ -75,8 +75,9 @@ fn judge(forced: &[OsString], asked: Option<&OsStr>, connection: Option<&str>) -
     check_global(&cli.global, &own.global)?;
     check_paths(&cli.command)?;
     let (json, quiet) = (cli.global.json || own.global.json, cli.global.quiet || own.global.quiet);
+    let wait = cli.global.wait.or(own.global.wait);
     let Global { env, root, config, .. } = own.global;
-    cli.global = Global { env, root, config, json, quiet, ..cli.global };
+    cli.global = Global { env, root, config, json, quiet, wait, ..cli.global };
     let from = || connection.and_then(|text| text.split(' ').next()).unwrap_or("an unnamed key").to_owned();
     Ok(Admitted { cli, words, key: key.clone().unwrap_or_else(from) })
 }

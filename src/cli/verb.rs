@@ -2,6 +2,7 @@
 
 use super::{Cli, Command};
 use clap::CommandFactory;
+use std::ffi::OsString;
 
 impl Command {
     /// Whether it may change the tree.
@@ -10,6 +11,12 @@ impl Command {
         let looks = matches!(self, List | Status | Show { .. } | History { .. } | Log { .. } | Path { .. } | Ps);
         let runs = matches!(self, Export { .. } | Exec { .. } | Manage { .. } | Task { .. });
         !(looks || runs || matches!(self, Verify { .. } | Doctor | Gate { .. } | Completions { .. }))
+    }
+
+    /// The name of the verb in `arguments`, whatever else is wrong with them.
+    pub fn named(arguments: &[OsString]) -> Option<String> {
+        let matches = Cli::command().ignore_errors(true).try_get_matches_from(arguments).ok()?;
+        matches.subcommand_name().map(str::to_owned)
     }
 
     /// Its name in the documents.

@@ -335,3 +335,21 @@ fn a_key_without_a_name_is_named_by_where_its_client_is() {
     let by = tree.json(&["history"])["entries"].as_array().unwrap().last().unwrap()["by"].clone();
     assert!(by.as_str().unwrap().ends_with(" (192.0.2.7)"), "{by}");
 }
+
+#[test]
+fn a_forced_command_that_waits_does_so_for_a_client_that_says_nothing_of_it() {
+    let tree = guarded();
+    let lock = fs::File::open(tree.at(".releasectl/lock")).unwrap();
+    lock.lock().unwrap();
+    let asks = |asked: &str, forced: &str| {
+        let mut command = gate(&tree, "pin", OsStr::new(asked));
+        command.arg(forced).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    };
+    let mut waiting = asks("pin A --days 1", "--wait");
+    // Those come and go while it waits.
+    for (asked, forced) in [("pin A --days 1 --wait=0s", "--wait"), ("pin A --days 1", "--quiet")].repeat(3) {
+        assert_eq!(asks(asked, forced).wait().unwrap().code(), Some(4), "{asked}");
+    }
+    lock.unlock().unwrap();
+    assert_eq!(waiting.wait().unwrap().code(), Some(0));
+}

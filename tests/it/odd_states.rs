@@ -99,7 +99,10 @@ fn a_current_that_leads_to_no_release_is_told_of_and_mended_by_activate_or_rollb
         assert!(status.stderr.contains(target) && status.stderr.contains("no release here"), "{status:?}");
         assert_eq!(tree.json(&["status"])["current"], Value::Null, "{target}");
         assert!(tree.ends(6, &["doctor"]).stdout.contains(target));
-        fails(&tree, 3, &["path"]);
+        for arguments in [&["path"][..], &["show"], &["exec", "true"]] {
+            let said = fails(&tree, 3, arguments);
+            assert!(said.contains(&format!("current leads to {target}, which is no release here")), "{said}");
+        }
         let cleaned = tree.json(&["clean", "--keep", "0"]);
         assert!(!gone(&cleaned).contains(&"B".to_owned()), "what was live last may be wanted: {target}");
         tree.done(&["rollback"]);
