@@ -94,6 +94,7 @@ impl From<PathError> for Error {
         let hint = match kind {
             _ if error.is_full() => "free some space: `releasectl clean`, then repeat the command",
             std::io::ErrorKind::FileTooLarge => "no file may be that large here: look at `ulimit -f`, then repeat",
+            std::io::ErrorKind::BrokenPipe => "whoever read it went away: see why, then repeat",
             std::io::ErrorKind::ReadOnlyFilesystem => {
                 "the file system is read-only: look at `dmesg`, remount it, repeat; \
                  for a unit of systemd it may be so on purpose: give it ReadWritePaths="

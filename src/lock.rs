@@ -33,6 +33,8 @@ use std::time::{Duration, Instant};
 const POLL: Duration = Duration::from_millis(20);
 /// The most a note can hold.
 const LARGEST_NOTE: u64 = 4096;
+/// What /proc counts in, on every architecture.
+const TICKS_PER_SECOND: i64 = 100;
 
 /// Who holds a lock.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -230,8 +232,17 @@ pub fn holder_of(inode: u64) -> Option<Holder> {
     let owner = std::fs::metadata(&process).ok()?;
     let uid = nix::unistd::Uid::from_raw(std::os::unix::fs::MetadataExt::uid(&owner));
     let user = nix::unistd::User::from_uid(uid).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name);
-    let started = Timestamp::from_unix(std::os::unix::fs::MetadataExt::mtime(&owner))?;
-    Some(Holder { pid, user, command, host: String::new(), since: started })
+    Some(Holder { pid, user, command, host: String::new(), since: started(&process)? })
+}
+
+/// When a process was started. The times of its directory in /proc say when somebody first looked at it.
+fn started(process: &Path) -> Option<Timestamp> {
+    // What a program calls itself comes before, in parentheses, and may hold anything.
+    let stat = std::fs::read_to_string(process.join("stat")).ok()?;
+    let ticks: i64 = stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()?;
+    let system = std::fs::read_to_string("/proc/stat").ok()?;
+    let booted: i64 = system.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
+    Timestamp::from_unix(booted.checked_add(ticks / TICKS_PER_SECOND)?)
 }
 
 /// Every flock on this host: who holds it, and the inode number it is on.

@@ -56,7 +56,7 @@ pub struct Created {
 
 /// Builds a release; nothing live changes.
 pub fn run(context: &Context, wanted: &Create) -> Result<Outcome> {
-    let tree = context.tree_or_new()?;
+    let tree = ground(context, wanted, wanted.resume.is_none())?;
     let build = build(context, &tree, wanted, "create")?;
     let (standing, usage) = (tree.standing()?, Usage::default());
     let entry = tree.entry(build.id().as_str().as_ref())?;
@@ -66,10 +66,29 @@ pub fn run(context: &Context, wanted: &Create) -> Result<Outcome> {
     Ok(Outcome::Create(Created { release, steps: build.manifest.steps.clone() }))
 }
 
+/// The tree to build in. Where there is none it is laid out for what is built `anew`, if that can be begun.
+pub(super) fn ground(context: &Context, wanted: &Create, anew: bool) -> Result<Tree> {
+    let tree = context.tree();
+    if tree.is_ok() || !anew {
+        return tree;
+    }
+    refuse_lost_ref(&named_source(context, wanted)?, wanted.reference.as_deref())?;
+    pin_of(context, wanted)?;
+    context.tree_or_new()
+}
+
+fn pin_of(context: &Context, wanted: &Create) -> Result<Option<Pin>> {
+    Ok(wanted.keep_days.map(|days| Pin::for_days(days, context.actor.clock.now())).transpose()?)
+}
+
 /// Builds a release and returns it with its lease still held.
 pub(super) fn build(context: &Context, tree: &Tree, wanted: &Create, cause: &str) -> Result<Build> {
     let resumed = wanted.resume.as_ref().map(|resume| unfinished(tree, resume)).transpose()?;
     if let Some(manifest) = &resumed {
+        // What its builder has started runs on with every right.
+        if tree.is_building(&manifest.id) {
+            return Err(LockError::held(&tree.open_release(&manifest.id)?).into());
+        }
         refuse_leftovers(tree, &manifest.id, wanted.manner.anyway)?;
     }
     if let Some(id) = wanted.id.as_ref().filter(|id| tree.releases().stat(id.as_str()).is_ok_and(|s| s.is_some())) {
@@ -78,9 +97,9 @@ pub(super) fn build(context: &Context, tree: &Tree, wanted: &Create, cause: &str
     if resumed.is_none() {
         preflight(tree)?;
     }
-    let source = source_of(context, tree, wanted, resumed.as_ref())?;
+    let source = source_of(context, wanted, resumed.as_ref())?;
     refuse_lost_ref(&source, wanted.reference.as_deref())?;
-    let pin = wanted.keep_days.map(|days| Pin::for_days(days, context.actor.clock.now())).transpose()?;
+    let pin = pin_of(context, wanted)?;
     let (ready, origin) = prepare(context, tree, &source, resumed.as_ref())?;
     // A name that nobody gave may stand in the tar. It may be long in coming, so that is before the lock; a given name is
     // reserved at once.
@@ -188,25 +207,25 @@ fn unfinished(tree: &Tree, resume: &Resume) -> Result<Manifest> {
 }
 
 /// Where the code comes from: the command line, the release that is resumed, or the configuration.
-fn source_of(context: &Context, tree: &Tree, wanted: &Create, resumed: Option<&Manifest>) -> Result<Source> {
+fn source_of(context: &Context, wanted: &Create, resumed: Option<&Manifest>) -> Result<Source> {
+    let Some(manifest) = resumed.filter(|_| wanted.source.is_none()) else { return named_source(context, wanted) };
+    let origin = &manifest.origin;
+    if origin.location == "-" && manifest.has_done("source") {
+        // It is there, and not read again unless somebody has damaged it since.
+        return Ok(Source::Stdin);
+    } else if origin.location == "-" {
+        return Err(Error::refused("its code came from standard input, which is gone")
+            .hint("hand it in again: name `-` beside --resume"));
+    }
+    let reference = wanted.reference.clone().or_else(|| origin.revision.clone());
+    let location = origin.fetched_from(context.config.settings.source.git.as_ref());
+    Ok(Source::recognise(location, reference, Some(origin.kind))?)
+}
+
+/// Where new code comes from: the command line, or the configuration.
+fn named_source(context: &Context, wanted: &Create) -> Result<Source> {
     if let Some(text) = &wanted.source {
         return Ok(Source::recognise(text, wanted.reference.clone(), wanted.kind)?);
-    }
-    if let Some(manifest) = resumed {
-        let origin = &manifest.origin;
-        if origin.location == "-" && manifest.has_done("source") {
-            // It is there, and not read again unless somebody has damaged it since.
-            return Ok(Source::Stdin);
-        } else if origin.location == "-" {
-            if tree.is_building(&manifest.id) {
-                return Err(LockError::held(&tree.open_release(&manifest.id)?).into());
-            }
-            return Err(Error::refused("its code came from standard input, which is gone")
-                .hint("hand it in again: name `-` beside --resume"));
-        }
-        let reference = wanted.reference.clone().or_else(|| origin.revision.clone());
-        let location = origin.fetched_from(context.config.settings.source.git.as_ref());
-        return Ok(Source::recognise(location, reference, Some(origin.kind))?);
     }
     let table = &context.config.settings.source;
     let Some(location) = &table.git else {

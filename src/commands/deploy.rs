@@ -47,7 +47,7 @@ pub struct Deployed {
 
 /// Builds a release, makes it live and removes what nobody needs any more. One deploy at a time.
 pub fn run(context: &Context, wanted: &Deploy) -> Result<Outcome> {
-    let mut tree = context.tree_or_new()?;
+    let mut tree = create::ground(context, &wanted.create, !wanted.resume && wanted.release.is_none())?;
     if !tree.take_deploy_turn(context.wait)? {
         return Err(LockError::held(tree.state()).into());
     }

@@ -1,7 +1,9 @@
 //! Locks belong to the kernel, name their holder, and are never held longer than a change of the tree takes.
 
+use crate::code::step;
 use crate::patience::eventually;
 use crate::sandbox::{Answer, Sandbox, Started};
+use releasectl::clock::{Clock, Timestamp};
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -309,4 +311,23 @@ fn p06_the_lock_file_is_never_replaced_and_only_its_owners() {
     std::os::unix::fs::symlink(tree.beside("precious"), tree.at(".releasectl/lock")).unwrap();
     tree.ends(6, &["activate", "A"]);
     assert_eq!(fs::read_to_string(tree.beside("precious")).unwrap(), "precious");
+}
+
+#[test]
+fn p06_who_builds_a_release_is_named_since_when_it_was_started_and_its_steps_are_nobody_elses() {
+    let tree = Sandbox::laid_out();
+    let source = tree.code("code", &step("one", "create", "gate within\n"), &[]);
+    let begun = Clock::System.now();
+    let run = tree.run_to("within", &["create", &source, "--id", "A"]);
+    let reached = Clock::System.now();
+    // When somebody first looked at it would be later.
+    eventually("a look from afar", || Clock::System.now().unix() > reached.unix() + 3);
+    for words in [&["create", "--resume", "A"][..], &["create", "--resume"], &["create", "--resume", "anyway"]] {
+        let error = tree.json(words)["error"].clone();
+        assert_eq!((&error["exit"], &error["holder"]["pid"]), (&4.into(), &run.pid().into()), "{error}");
+        let since = Timestamp::parse(error["holder"]["since"].as_str().unwrap()).unwrap().unix();
+        assert!((begun.unix() - 2..=reached.unix() + 1).contains(&since), "{begun} to {reached}: {error}");
+    }
+    tree.open_gate();
+    assert_eq!(run.answer().code, 0);
 }

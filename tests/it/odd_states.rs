@@ -61,6 +61,15 @@ fn without_a_tree_nothing_is_found_and_nothing_is_made() {
             let error = tree.refused(arguments);
             assert!(error.contains("there is no release tree at"), "{error}");
         }
+        // Nor is one laid out for what cannot be begun.
+        let doomed =
+            [&["create", "/nowhere"][..], &["deploy", "/nowhere"], &["create"], &["create", "/etc", "--ref", "v1"]];
+        for arguments in
+            doomed.iter().chain(&[&["create", "--resume"][..], &["deploy", "--resume"], &["deploy", "--release", "A"]])
+        {
+            tree.refused(arguments);
+        }
+        tree.ends(2, &["create", "/etc", "--keep-days", "99999999999"]);
         assert_eq!(picture(&tree.beside("")), before);
     }
     let source = tree.source("A");
