@@ -6,10 +6,10 @@
 use releasectl::clock::Timestamp;
 use releasectl::directory::{Dir, Identity};
 use releasectl::journal::{Journal, Tail, scan};
-use releasectl::operation::{Begin, Operation, Record};
+use releasectl::operation::{Begin, Event, Operation, Record};
 use releasectl::pin::{PREFIX, Pin};
 use releasectl::recipe::{Link, merge, parse};
-use releasectl::release::{Manifest, ReleaseId};
+use releasectl::release::{Manifest, ReleaseId, SCHEMA};
 use releasectl::sealed::{seal, unseal};
 use releasectl::source::{Incoming, Ready, Site, bring};
 use releasectl::stage::Stages;
@@ -107,11 +107,22 @@ pub fn journal(bytes: &[u8]) {
     assert!(!tail.damaged || aside.len() == 1);
 }
 
+/// What a line without its end records; whoever wrote it, its number and its moment are known.
+fn record(line: &[u8]) -> Option<Record> {
+    #[derive(serde::Deserialize)]
+    struct Numbered {
+        seq: u64,
+        at: Timestamp,
+    }
+    let later = unseal::<Numbered>(line).map(|Numbered { seq, at }| Record { seq, at, event: Event::Later });
+    unseal::<Record>(line).or(later)
+}
+
 /// The records of the lines that can be used, in their order.
 fn good_lines(bytes: &[u8]) -> Vec<Record> {
     let whole = bytes.split_inclusive(|byte| *byte == b'\n').filter_map(|line| line.strip_suffix(b"\n"));
     let mut records: Vec<Record> = Vec::new();
-    for record in whole.filter_map(unseal::<Record>) {
+    for record in whole.filter_map(record) {
         let last = records.last().map_or(0, |last| last.seq);
         if (last + 1..NUMBERS).contains(&record.seq) {
             records.push(record);
@@ -125,10 +136,8 @@ fn good_end(bytes: &[u8]) -> usize {
     let (mut at, mut end, mut last) = (0, 0, 0);
     for line in bytes.split_inclusive(|byte| *byte == b'\n') {
         at += line.len();
-        if let Some(record) = line
-            .strip_suffix(b"\n")
-            .and_then(unseal::<Record>)
-            .filter(|record| (last + 1..NUMBERS).contains(&record.seq))
+        if let Some(record) =
+            line.strip_suffix(b"\n").and_then(record).filter(|record| (last + 1..NUMBERS).contains(&record.seq))
         {
             (end, last) = (at, record.seq);
         }
@@ -146,7 +155,7 @@ pub fn manifest(bytes: &[u8]) {
     fs::write(release.join("release.json"), &bytes).unwrap();
     let tree = Tree::open(Dir::open(place.path()).unwrap()).unwrap();
     let id: ReleaseId = "A".parse().unwrap();
-    let read = unseal::<Manifest>(&bytes);
+    let read = unseal::<Manifest>(&bytes).filter(|manifest| manifest.schema == SCHEMA);
     match tree.entry(OsStr::new("A")).unwrap().unwrap().found {
         Found::Release(found) => {
             assert_eq!(Some(&*found), read.as_ref());
