@@ -29,16 +29,8 @@ fn cut(disk: &Sandbox, code: &str, left_out: &str, number: usize) -> Option<bool
     command(disk, "sync", &["--file-system", disk.root().to_str().unwrap()]);
     let fault = format!("inject=syncfs:signal=SIGKILL:when={number}");
     let mut strace = disk.clean("strace");
-    strace.env("RELEASECTL_LEAVE_OUT", left_out).args([
-        "-f",
-        "-qq",
-        "-o",
-        "/dev/null",
-        "-e",
-        "trace=syncfs",
-        "-e",
-        &fault,
-    ]);
+    // Only the program itself: followed into Python, which has its time to answer, strace would take it all.
+    strace.env("RELEASECTL_LEAVE_OUT", left_out).args(["-qq", "-o", "/dev/null", "-e", "trace=syncfs", "-e", &fault]);
     strace.arg(PROGRAM).arg("--root").arg(disk.root()).args(["create", code, "--id", &id]);
     let output = strace.output().unwrap();
     if output.status.success() {
