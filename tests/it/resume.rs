@@ -344,14 +344,18 @@ fn p13_what_a_killed_step_started_is_not_worked_beside() {
         let refused = tree.refused(&["deploy", "--resume"]);
         assert!(refused.contains(&format!("this runs on: {pid} (")), "{refused}");
         assert!(refused.contains("`--resume=anyway`"), "{refused}");
-        fs::write(tree.beside("child"), "\n").unwrap();
-        let process = format!("/proc/{pid}");
-        eventually("its end", || !std::path::Path::new(&process).exists());
+        let end = |pid: &str| {
+            fs::write(tree.beside("child"), "\n").unwrap();
+            eventually("its end", || !std::path::Path::new("/proc").join(pid).exists());
+        };
+        end(&pid);
+        fs::remove_file(tree.beside("pid")).unwrap();
         // The child of the resumed step has no say in it either.
         let run = Run::start(&mut tree.command(&["deploy", "--resume"]));
         assert_eq!(run.answer().code, 0);
         assert_eq!(tree.told(), ["one"]);
-        fs::write(tree.beside("child"), "\n").unwrap();
+        eventually("another child", || fs::read_to_string(tree.beside("pid")).is_ok_and(|pid| pid.ends_with('\n')));
+        end(&read(tree.beside("pid")));
     }
 }
 
