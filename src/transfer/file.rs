@@ -16,6 +16,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 const SHORT: usize = 16 * 1024;
 /// What a file's status counts its room in.
 const BLOCK: i64 = 512;
+/// Holes of shorter files are filled: they save little, and where all is compressed every file seems to have some.
+const LONG: i64 = 1 << 20;
 
 /// Permission bits and modification time (seconds, nanoseconds) of a file to be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +58,7 @@ impl Copier {
     pub fn copy(&self, from: &mut File, stat: &FileStat, into: &Dir, name: &OsStr, look: Look) -> Result<FileStat> {
         let mut file = into.create_file(name, look.mode)?;
         if stat.st_size > 0 && !self.clone(from, &file) {
-            let filled = if stat.st_blocks * BLOCK < stat.st_size {
+            let filled = if stat.st_size >= LONG && stat.st_blocks * BLOCK < stat.st_size {
                 fill_around_holes(from, &mut file, stat.st_size)
             } else {
                 fill(from, &mut file, stat.st_size.cast_unsigned())
