@@ -2,7 +2,9 @@
 //! ends, since it is mounted in a namespace that only the test's thread and what it starts are in.
 
 use crate::lab::left_out;
+use crate::patience::eventually;
 use crate::sandbox::{Sandbox, is_root};
+use nix::errno::Errno;
 use nix::mount::{self, MsFlags};
 use nix::sched::{CloneFlags, unshare};
 use std::fs;
@@ -67,6 +69,16 @@ pub fn may_mount(name: &str) -> bool {
 pub fn command(tree: &Sandbox, program: &str, arguments: &[&str]) {
     let output = tree.clean(program).args(arguments).output().unwrap();
     assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Unmounts what is at `path`. A process that another test is just starting holds what is open here until it executes its
+/// program, and so keeps the file system busy for that moment.
+#[track_caller]
+pub fn unmount(path: &Path) {
+    eventually("the end of a mount", || match mount::umount(path) {
+        Err(Errno::EBUSY) => false,
+        done => done == Ok(()) || panic!("umount {path:?}: {done:?}"),
+    });
 }
 
 /// Mounts a new file system of this kind at the tree's root. `inodes` is for ext4: so many and no more.

@@ -225,6 +225,8 @@ impl Sandbox {
         eventually("the build", || self.states().get(id).is_some_and(|state| state == "building"));
         let lock = fs::File::open(self.at(".releasectl/lock")).unwrap();
         eventually("the tree lock", || lock.try_lock().is_ok());
+        // Not by closing it: a process that another test is just starting would keep it for a moment.
+        lock.unlock().unwrap();
     }
 
     /// The operations of `history`, oldest first: operation, from, to and outcome.

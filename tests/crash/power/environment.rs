@@ -3,7 +3,7 @@
 
 use super::mutants;
 use super::real::cut_power;
-use crate::disk::{Kind, alone, command, mount_image};
+use crate::disk::{Kind, alone, command, mount_image, unmount};
 use crate::lab::as_root_or_left_out;
 use crate::sandbox::{PROGRAM, Sandbox};
 use std::collections::BTreeMap;
@@ -59,7 +59,7 @@ fn on_a_disk(act: impl FnOnce(&Sandbox) + Send) {
         fs::write(disk.beside("stepping/releasectl.toml"), step).unwrap();
         disk.done(&["create", disk.beside("code").to_str().unwrap(), "--id", "whole"]);
         act(&disk);
-        command(&disk, "umount", &[disk.root().to_str().unwrap()]);
+        unmount(&disk.root());
     });
 }
 

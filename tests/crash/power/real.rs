@@ -2,7 +2,7 @@
 //! log), mounted again and judged. They show less than the model, which is stricter than they are, but what they show is real.
 
 use crate::checker::Checker;
-use crate::disk::{Kind, alone, command, mount_image};
+use crate::disk::{Kind, alone, command, mount_image, unmount};
 use crate::kill::wired;
 use crate::lab::as_root_or_left_out;
 use crate::sandbox::{PROGRAM, Sandbox};
@@ -38,10 +38,10 @@ fn lay(disk: &Sandbox, start: &Start) {
 /// Cuts the disk's power, and mounts it again.
 pub(super) fn cut_power(disk: &Sandbox) {
     let (root, image) = (disk.root(), disk.beside("image"));
-    let (root, image) = (root.to_str().unwrap(), image.to_str().unwrap());
-    command(disk, "python3", &["-c", SHUTDOWN, root]);
-    command(disk, "umount", &[root]);
-    command(disk, "mount", &["-o", "loop", image, root]);
+    let (at, image) = (root.to_str().unwrap(), image.to_str().unwrap());
+    command(disk, "python3", &["-c", SHUTDOWN, at]);
+    unmount(&root);
+    command(disk, "mount", &["-o", "loop", image, at]);
 }
 
 /// The releases, their pins, and what supervisord reads: what was promised of them outlives the power.
@@ -70,7 +70,7 @@ impl<'d> Etc<'d> {
 
 impl Drop for Etc<'_> {
     fn drop(&mut self) {
-        command(self.0, "umount", &[verbs::etc(self.0).to_str().unwrap()]);
+        unmount(&verbs::etc(self.0));
     }
 }
 
@@ -146,7 +146,7 @@ fn cut_on(kind: Kind, floor: usize) {
             }
         }
         is_lost_without_syncs(&disk);
-        command(&disk, "umount", &[disk.root().to_str().unwrap()]);
+        unmount(&disk.root());
     });
     let told = format!("power: {kind:?}: {cuts} cuts, {} complaints", complaints.len());
     let _ = writeln!(std::io::stderr(), "{told}");
