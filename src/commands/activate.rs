@@ -33,26 +33,29 @@ pub fn run(context: &Context, target: &Target, expected: Option<&Expected>, rest
     let tree = context.tree()?;
     let mut locked = context.lock(&tree)?;
     let id = target.resolve(&tree)?;
-    if locked.standing().live.as_ref() != Some(&id) {
-        expect(locked.standing().live.as_ref(), expected)?;
-    }
+    expect(locked.standing().live.as_ref(), expected, Some(&id))?;
     alive(context, &tree, &id)?;
     let wanted = GoLive { operation: Operation::Activate, to: &id, cause: "activate", restart };
     go_live(context, &mut locked, &wanted).map(Outcome::Activate)
 }
 
-/// Refuses if another release is live than was expected.
-pub(super) fn expect(live: Option<&ReleaseId>, expected: Option<&Expected>) -> Result<()> {
-    let Some(surprise) = surprise(live, expected) else { return Ok(()) };
+/// Refuses if another release is live than was expected, and it is not `to`, which is to be made live, either.
+pub(super) fn expect(live: Option<&ReleaseId>, expected: Option<&Expected>, to: Option<&ReleaseId>) -> Result<()> {
+    let Some(surprise) = surprise(live, expected, to) else { return Ok(()) };
     Err(Error::refused(format!("{surprise}; nothing was changed")).hint(FASTER))
 }
 
-/// What is live, if another release was expected.
-pub(super) fn surprise(live: Option<&ReleaseId>, expected: Option<&Expected>) -> Option<String> {
+/// What is live, if another release was expected, and it is not `to` either.
+pub(super) fn surprise(
+    live: Option<&ReleaseId>,
+    expected: Option<&Expected>,
+    to: Option<&ReleaseId>,
+) -> Option<String> {
     let wanted = match expected? {
         Expected::Nothing => None,
         Expected::Release(id) => Some(id),
     };
     let shown = |id: Option<&ReleaseId>| id.map_or_else(|| "nothing".to_owned(), ToString::to_string);
-    (live != wanted).then(|| format!("{} is live, not {} as expected", shown(live), shown(wanted)))
+    let other = live != wanted && (to.is_none() || live != to);
+    other.then(|| format!("{} is live, not {} as expected", shown(live), shown(wanted)))
 }

@@ -52,11 +52,12 @@ pub fn run(context: &Context, wanted: &Deploy) -> Result<Outcome> {
         return Err(LockError::held(tree.state()).into());
     }
     let from = tree.live()?.id().cloned();
-    expect(from.as_ref(), wanted.expected.as_ref())?;
+    let built = built_before(&tree, wanted)?;
+    expect(from.as_ref(), wanted.expected.as_ref(), built.as_ref().map(|(id, _)| id))?;
     let news = News { operation: "deploy", from: from.as_ref(), to: None, error: None };
     hooks::run(context, &tree, Turn::Start, news)?;
     let mut to = None;
-    let outcome = obtain(context, &tree, wanted).and_then(|build| {
+    let outcome = obtain(context, &tree, wanted, built).and_then(|build| {
         to = Some(build.id().clone());
         carry_out(context, &tree, build, wanted, from.as_ref())
     });
@@ -69,12 +70,19 @@ pub fn run(context: &Context, wanted: &Deploy) -> Result<Outcome> {
     outcome.map(Outcome::Deploy)
 }
 
-/// The release to go live: built now, gone on with, or built before. Its lease is held.
-fn obtain(context: &Context, tree: &Tree, wanted: &Deploy) -> Result<Build> {
-    let (id, ended) = match (&wanted.release, wanted.resume) {
-        (Some(target), _) => (target.resolve(tree)?, false),
-        (None, true) => newest(tree)?,
-        (None, false) => return create::build(context, tree, &wanted.create, "deploy"),
+/// The release that is not built from the start, and whether its deploy came to its end.
+fn built_before(tree: &Tree, wanted: &Deploy) -> Result<Option<(ReleaseId, bool)>> {
+    match (&wanted.release, wanted.resume) {
+        (Some(target), _) => Ok(Some((target.resolve(tree)?, false))),
+        (None, true) => newest(tree).map(Some),
+        (None, false) => Ok(None),
+    }
+}
+
+/// The release to go live: built now, gone on with, or `built` before. Its lease is held.
+fn obtain(context: &Context, tree: &Tree, wanted: &Deploy, built: Option<(ReleaseId, bool)>) -> Result<Build> {
+    let Some((id, ended)) = built else {
+        return create::build(context, tree, &wanted.create, "deploy");
     };
     let manifest = tree.release(&id)?;
     if manifest.ready_at.is_none() && wanted.resume {
@@ -240,7 +248,7 @@ impl Deploying<'_> {
         let started = Instant::now();
         alive(self.context, self.tree, &id)?;
         let mut locked = self.context.lock_briefly(self.tree)?;
-        if let Some(surprise) = surprise(locked.standing().live.as_ref(), self.expected) {
+        if let Some(surprise) = surprise(locked.standing().live.as_ref(), self.expected, Some(&id)) {
             return Err(Error::new(Kind::Failed, surprise).hint(FASTER));
         }
         let live = locked.standing().live.as_ref().filter(|live| ![self.from, Some(&id)].contains(&Some(live)));

@@ -50,9 +50,7 @@ pub fn run(context: &Context, wanted: &Rollback) -> Result<Outcome> {
 /// expected, unless it is what was asked for: whoever lost the answer may repeat the command.
 fn choose(tree: &Tree, live: Option<&ReleaseId>, wanted: &Rollback) -> Result<ReleaseId> {
     let target = wanted.to.as_ref().map(|target| target.resolve(tree)).transpose()?;
-    if target.is_none() || target.as_ref() != live {
-        expect(live, wanted.expected.as_ref())?;
-    }
+    expect(live, wanted.expected.as_ref(), target.as_ref())?;
     let Some(id) = target else { return Target::Previous.resolve(tree) };
     let manifest = match tree.activatable(&id) {
         Err(TreeError::Foreign(_)) if tree.is_awaited(&tree.standing()?, &id) => return Ok(id),

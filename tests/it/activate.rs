@@ -233,6 +233,22 @@ fn p05_another_release_than_expected_is_refused_and_nothing_changes() {
 }
 
 #[test]
+fn p05_who_lost_the_answer_of_a_deploy_may_repeat_it() {
+    let tree = Sandbox::with_live(&["A", "B"]);
+    tree.create("C");
+    for _ in 0..2 {
+        tree.done(&["deploy", "--release", "C", "--expect-current", "B"]);
+        assert_eq!(tree.live().as_deref(), Some("C"));
+    }
+    tree.done(&["deploy", "--resume", "--expect-current", "B"]);
+    tree.done(&["activate", "A"]);
+    for words in [["--release", "C"].as_slice(), &["--resume"]] {
+        let said = tree.refused(&[&["deploy", "--expect-current", "B"], words].concat());
+        assert!(said.contains("A is live, not B as expected"), "{said}");
+    }
+}
+
+#[test]
 fn p05_none_is_expected_of_a_tree_where_nothing_is_live() {
     let tree = Sandbox::with_releases(&["A"]);
     tree.refused(&["activate", "A", "--expect-current", "A"]);
