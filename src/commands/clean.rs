@@ -69,15 +69,18 @@ pub fn run(context: &Context, wanted: &Clean) -> Result<Outcome> {
         let used = in_use(&tree);
         let facts = tree.facts(&tree.standing()?, &used)?;
         let now = tree.trusted_now(context.actor.clock)?;
-        let verdicts = decide(&facts, policy(context, wanted, &tree)?, now);
+        let policy = policy(context, wanted, &tree)?;
+        let verdicts = decide(&facts, policy, now);
         let (removed, kept) = split(&verdicts, &used);
-        let (freed_bytes, warnings) = (bytes_of(&facts, &verdicts), doubts(now, &facts));
+        let freed_bytes = bytes_of(&facts, &verdicts);
+        let warnings = doubts(now, &facts).chain(shortage(policy, freed_bytes)).collect();
         return Ok(told(context, Cleaned { dry_run: true, removed, kept, freed_bytes, warnings }));
     }
     let (mut locked, used) = lock_and_look(context, &tree)?;
     let facts = locked.facts(&used)?;
     let now = locked.trusted_now();
-    let verdicts = decide(&facts, policy(context, wanted, &tree)?, now);
+    let policy = policy(context, wanted, &tree)?;
+    let verdicts = decide(&facts, policy, now);
     let victims: Vec<ReleaseId> = verdicts.iter().filter(|v| v.remove).filter_map(|v| v.id.clone()).collect();
     let discarded = locked.discard(Operation::Clean, &victims);
     context.tell(&mut locked);
@@ -85,7 +88,7 @@ pub fn run(context: &Context, wanted: &Clean) -> Result<Outcome> {
     drop(locked);
     let mut cleaned = sweep(context, &tree, discarded, &verdicts)?;
     cleaned.kept = kept;
-    cleaned.warnings.extend(doubts(now, &facts));
+    cleaned.warnings.extend(doubts(now, &facts).chain(shortage(policy, cleaned.freed_bytes)));
     Ok(told(context, cleaned))
 }
 
@@ -110,16 +113,18 @@ pub(super) fn lock_and_look<'t>(context: &'t Context, tree: &'t Tree) -> Result<
 }
 
 /// What a person should hear of a clock or a history that cannot be relied on.
-fn doubts(now: Option<Timestamp>, facts: &[Facts]) -> Vec<String> {
+fn doubts(now: Option<Timestamp>, facts: &[Facts]) -> impl Iterator<Item = String> {
     let clock = "the clock lies before the newest entry of the journal: nothing is removed for its age";
     let history = "the journal does not tell what was live before: each good release counts as the rollback target \
                    until another one is activated";
     let several = facts.iter().filter(|fact| fact.rollback_target).count() > 1;
-    [(now.is_none(), clock), (several, history)]
-        .into_iter()
-        .filter(|doubt| doubt.0)
-        .map(|doubt| doubt.1.into())
-        .collect()
+    [(now.is_none(), clock), (several, history)].into_iter().filter(|doubt| doubt.0).map(|doubt| doubt.1.into())
+}
+
+/// That too little is free still, though all went that nobody needs.
+fn shortage(policy: Policy, freed: u64) -> Option<String> {
+    let missing = policy.wanted_bytes.saturating_sub(freed).div_ceil(1 << 20);
+    (missing > 0).then(|| format!("{missing} MiB less are free than min-free asks for: what is left is needed"))
 }
 
 /// Deletes what was discarded, and whatever an earlier run left in the trash. Needs no lock.

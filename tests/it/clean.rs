@@ -279,6 +279,10 @@ fn min_free_takes_what_it_may_and_nothing_that_is_needed() {
     assert_eq!(gone(&cleaned), ["C", "D", "E"]);
     assert_kept(&cleaned, "A", "rollback_target");
     assert_kept(&cleaned, "B", "current");
+    for dry in [&["--dry-run"][..], &[]] {
+        let said = tree.ends(0, &[&["clean", "--min-free", "1000000T"], dry].concat()).stderr;
+        assert!(said.contains("MiB less are free than min-free asks for"), "{said}");
+    }
 }
 
 #[test]
