@@ -294,7 +294,7 @@ impl From<SharingError> for Error {
             SharingError::Missing(path) => {
                 Self::new(Kind::Failed, message).hint(format!("put it there: {}", path.display()))
             }
-            SharingError::InTheWay(_) => {
+            SharingError::InTheWay { .. } => {
                 Self::new(Kind::Failed, message).hint("take it out of the code, or out of [shared]")
             }
         }
@@ -325,7 +325,7 @@ impl From<SupervisorError> for Error {
 
 impl From<Box<Failure>> for Error {
     fn from(failure: Box<Failure>) -> Self {
-        let nothing = failure.done.summary() == "nothing" && failure.left().is_empty();
+        let nothing = failure.done.summary().is_none() && failure.left().is_empty();
         let message = if nothing { failure.cause.to_string() } else { failure.to_string() };
         Self { message, ..Self::from(failure.cause) }
     }

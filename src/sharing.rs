@@ -10,15 +10,26 @@ use std::ffi::{OsStr, OsString};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+/// What is not in the live release, or behind something that is no directory of it, is not carried.
+const NOTHING_THERE: [ErrorKind; 2] = [ErrorKind::NotFound, ErrorKind::NotADirectory];
+/// What something may be in the way of.
+const LINK: &str = "the link to shared/";
+const COPY: &str = "what is carried over from the live release";
+
 /// Why something could not be shared.
 #[derive(Debug, thiserror::Error)]
 pub enum SharingError {
     /// A file that releases share is not there.
     #[error("{} is required by [shared] files and is not there", .0.display())]
     Missing(PathBuf),
-    /// Something else is in the place of a link, or on the way there.
-    #[error("{} is in the way of the link to shared/", .0.display())]
-    InTheWay(PathBuf),
+    /// Something else is in the place of what is to be made, or on the way there.
+    #[error("{} is in the way of {of}", path.display())]
+    InTheWay {
+        /// It.
+        path: PathBuf,
+        /// What is to be made.
+        of: &'static str,
+    },
     /// The system refused.
     #[error(transparent)]
     Path(#[from] PathError),
@@ -61,24 +72,21 @@ pub fn missing<'t>(table: &'t SharedTable, root: &Dir) -> Vec<&'t Path> {
 /// Makes `release/<path>` a relative link to `shared/<path>`.
 fn link_one(path: &Path, release: &Dir) -> Result<(), SharingError> {
     let (above, name) = split(path);
-    let parent = above.iter().try_fold(release.duplicate()?, |at, part| at.ensure_dir(part, 0o755));
-    let parent = parent.map_err(|error| match error.cause.kind() {
-        ErrorKind::NotADirectory => SharingError::InTheWay(error.path),
-        _ => error.into(),
-    })?;
+    let parent = above_of(release, above, LINK)?;
     // Up to the release, out of it and of releases/, and down again.
     let mut target = OsString::from("../".repeat(above.components().count() + 2));
     target.push(SHARED);
     target.push("/");
     target.push(path);
+    let in_the_way = |parent: &Dir| SharingError::InTheWay { path: parent.path().join(name), of: LINK };
     match parent.stat(name)? {
         Some(stat) if kind(&stat) == SFlag::S_IFLNK && parent.read_link(name)?.as_ref() == Some(&target) => {
             return Ok(());
         }
         Some(stat) if kind(&stat) == SFlag::S_IFDIR => {
-            parent.remove_dir(name).map_err(|_| SharingError::InTheWay(parent.path().join(name)))?;
+            parent.remove_dir(name).map_err(|_| in_the_way(&parent))?;
         }
-        Some(_) => return Err(SharingError::InTheWay(parent.path().join(name))),
+        Some(_) => return Err(in_the_way(&parent)),
         None => {}
     }
     Ok(parent.symlink(name, &target)?)
@@ -96,11 +104,14 @@ pub fn carry(
 ) -> Result<(), SharingError> {
     for path in table.carry.iter().filter(|path| !brings.contains(path)) {
         let (above, name) = split(path);
-        let Ok(from) = live.open_below(above) else { continue };
+        let from = match live.open_below(above) {
+            Err(error) if NOTHING_THERE.contains(&error.cause.kind()) => continue,
+            from => from?,
+        };
         if from.stat(name)?.is_none() {
             continue;
         }
-        let into = above.iter().try_fold(release.duplicate()?, |at, part| at.ensure_dir(part, 0o755))?;
+        let into = above_of(release, above, COPY)?;
         match into.stat(name)? {
             Some(stat) if kind(&stat) == SFlag::S_IFDIR => {
                 removal::delete(&into, name, &|_| {});
@@ -111,6 +122,15 @@ pub fn carry(
         copy_entry(&from, name, &into, tell)?;
     }
     Ok(())
+}
+
+/// The directory `above` of the release, made where it is absent.
+fn above_of(release: &Dir, above: &Path, of: &'static str) -> Result<Dir, SharingError> {
+    let opened = above.iter().try_fold(release.duplicate()?, |at, part| at.ensure_dir(part, 0o755));
+    opened.map_err(|error| match error.cause.kind() {
+        ErrorKind::NotADirectory => SharingError::InTheWay { path: error.path, of },
+        _ => error.into(),
+    })
 }
 
 fn split(path: &Path) -> (&Path, &OsStr) {

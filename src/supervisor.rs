@@ -104,7 +104,7 @@ impl std::error::Error for Failure {}
 
 impl fmt::Display for Failure {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{}\ndone before that: {}", self.cause, self.done.summary())?;
+        write!(out, "{}\ndone before that: {}", self.cause, self.done.summary().unwrap_or("nothing".to_owned()))?;
         let left = self.left();
         if left.is_empty() { Ok(()) } else { write!(out, "\nnot done: {}", left.join(", ")) }
     }

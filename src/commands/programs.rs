@@ -253,14 +253,14 @@ pub struct Operated {
     pub stopped: Vec<String>,
     /// In one line.
     #[serde(skip)]
-    pub summary: String,
+    pub summary: Option<String>,
 }
 
 impl From<Done> for Operated {
     fn from(done: Done) -> Self {
         let summary = done.summary();
         let Done { removed, replaced, added, restarted, started, stopped, .. } = done;
-        let changed = summary != "nothing";
+        let changed = summary.is_some();
         Self { changed, removed, replaced, added, restarted, started, stopped, summary }
     }
 }

@@ -84,7 +84,9 @@ pub fn outcome(outcome: &Outcome, paint: Paint, quiet: bool) -> String {
         {
             Ok(())
         }
-        Outcome::Programs(Operated { summary, .. }) => writeln!(out, "{summary}"),
+        Outcome::Programs(Operated { summary, .. }) => {
+            writeln!(out, "{}", summary.as_deref().unwrap_or("nothing to do"))
+        }
         Outcome::Init(laid) => init(&mut out, laid),
         Outcome::Deploy(deployed) => deploy(&mut out, deployed, paint),
         Outcome::Activate(activation) => activate(&mut out, activation, paint),

@@ -224,8 +224,8 @@ pub struct Done {
 }
 
 impl Done {
-    /// One line for people; "nothing" if nothing was done.
-    pub fn summary(&self) -> String {
+    /// What was done, in one line for people; none if it was nothing.
+    pub fn summary(&self) -> Option<String> {
         let parts = [
             ("removed", &self.removed),
             ("replaced", &self.replaced),
@@ -236,7 +236,7 @@ impl Done {
         ];
         let said = parts.iter().filter(|(_, names)| !names.is_empty());
         let said: Vec<String> = said.map(|(verb, names)| format!("{verb} {}", names.join(", "))).collect();
-        if said.is_empty() { "nothing".to_owned() } else { said.join("; ") }
+        (!said.is_empty()).then(|| said.join("; "))
     }
 }
 

@@ -195,6 +195,18 @@ fn nothing_is_carried_through_a_link_of_either_release() {
 }
 
 #[test]
+fn what_is_in_the_way_of_what_is_carried_is_told_with_its_path() {
+    let tree = Sandbox::laid_out();
+    let recipe = "[shared]\ncarry = ['cache/js']\n";
+    tree.done(&["create", &tree.code("one", recipe, &[("cache/js", "made")]), "--id", "A"]);
+    tree.done(&["activate", "A"]);
+    let file = tree.code("two", recipe, &[("cache", "a file")]);
+    let said = tree.ends(1, &["create", &file, "--id", "B"]).stderr;
+    let told = format!("{} is in the way of what is carried over", tree.release("B").join("cache").display());
+    assert!(said.contains(&told) && said.contains("hint: take it out of the code"), "{said}");
+}
+
+#[test]
 fn what_the_code_brings_itself_is_not_replaced_by_what_is_carried() {
     let tree = Sandbox::laid_out();
     let recipe = "[shared]\ncarry = ['settings.py']\n";

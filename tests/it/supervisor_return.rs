@@ -311,6 +311,7 @@ fn programs_that_are_not_as_they_should_be_are_told_with_what_mends_them() {
     told("supervisord has given up on web");
     fs::write(&well, "").unwrap();
     world.done("start");
+    assert_eq!(world.done("start"), "nothing to do\n");
     world.done("doctor");
 }
 

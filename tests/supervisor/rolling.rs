@@ -348,7 +348,7 @@ fn verbs_act_on_named_programs_only(version: Version) {
     let done = supervisor.restart(&release, &names("web"), Restart::Rolling, &mut Plainly).unwrap();
     assert_eq!((done.restarted, done.started), (names("web:web_0"), names("web:web_1")));
     assert_eq!(supervisor.start(&release, &[], &mut Plainly).unwrap().started, ["worker:worker"]);
-    assert_eq!(supervisor.start(&release, &[], &mut Plainly).unwrap().summary(), "nothing");
+    assert_eq!(supervisor.start(&release, &[], &mut Plainly).unwrap().summary(), None);
     supervisor.stop(&release, &[], &mut Plainly).unwrap();
     assert_eq!(sandbox.state("theirs:theirs"), State::Running);
     assert!(supervisor.owned(&release).unwrap().iter().all(|p| p.state == State::Stopped));

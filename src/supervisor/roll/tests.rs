@@ -139,9 +139,9 @@ fn a_group_that_now_comes_from_elsewhere_is_let_go() {
 
 #[test]
 fn what_was_done_is_said_in_one_line() {
-    assert_eq!(Done::default().summary(), "nothing");
+    assert_eq!(Done::default().summary(), None);
     let done = Done { removed: names("old"), restarted: names("web:0 web:1"), ..Done::default() };
-    assert_eq!(done.summary(), "removed old; restarted web:0, web:1");
+    assert_eq!(done.summary().as_deref(), Some("removed old; restarted web:0, web:1"));
 }
 
 #[test]
