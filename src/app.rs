@@ -24,6 +24,7 @@ use crate::tree::Actor;
 use crate::workplace::OPERATION;
 use clap::{CommandFactory, Parser};
 use nix::sys::signal::{SigSet, Signal};
+use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid};
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
@@ -33,6 +34,7 @@ use std::path::{Path, PathBuf};
 /// Runs one command line, prints what came of it, and returns the exit status.
 pub fn run(arguments: &[OsString]) -> Exit {
     hold_back_signals();
+    keep_others_out();
     match Cli::try_parse_from(arguments) {
         Ok(Cli { command: Command::Gate { .. }, .. }) => gated(arguments),
         Ok(cli) => perform(&cli, arguments, None),
@@ -47,6 +49,12 @@ fn hold_back_signals() {
     held.add(Signal::SIGHUP);
     held.add(Signal::SIGXFSZ);
     let _ = held.thread_block();
+}
+
+/// Whatever mask the caller has, nothing that is made here, or by the programs we start, is for everybody to write.
+fn keep_others_out() {
+    let inherited = umask(Mode::S_IWOTH);
+    umask(inherited | Mode::S_IWOTH);
 }
 
 /// Help and version go to standard output; everything else is a usage error.

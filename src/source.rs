@@ -158,6 +158,14 @@ impl Source {
             (None, _) if is_url(text) => SourceKind::Git,
             (None, _) => return Err(SourceError::Nothing(text.to_owned())),
         };
+        let unlike = match (kind, &there) {
+            (SourceKind::Tar, Some(it)) if it.is_dir() => Some("it is a directory, not a tar"),
+            (SourceKind::Dir, Some(it)) if !it.is_dir() => Some("it is no directory"),
+            _ => None,
+        };
+        if let Some(why) = unlike {
+            return Err(SourceError::Refused { location: text.to_owned(), why });
+        }
         match kind {
             SourceKind::Git if there.is_some() => Ok(Self::Git { location: text_of(&absolute()?)?, reference }),
             SourceKind::Git => Ok(Self::Git { location: git::checked_url(text)?, reference }),

@@ -146,6 +146,11 @@ fn parse(received: &[u8], whole: bool, ended: bool) -> Result<Option<Answer>, Ht
     let mut first = lines.next().unwrap_or_default().splitn(3, ' ');
     let status = first.nth(1).and_then(|s| s.parse().ok()).ok_or(HttpError::Malformed("it has no status"))?;
     let reason = first.next().unwrap_or_default().to_owned();
+    if matches!(status, 100..=199) {
+        // News on the way; the answer is what follows it.
+        let rest = &received[end + 4..];
+        return if rest.is_empty() { Ok(None) } else { parse(rest, whole, ended) };
+    }
     let mut answer = Answer { status, reason, body: Vec::new() };
     if !whole {
         return Ok(Some(answer));
@@ -187,6 +192,15 @@ mod tests {
         }
         let answer = parse(text, true, false).unwrap().unwrap();
         assert_eq!((answer.status, answer.reason.as_str(), answer.body.as_slice()), (200, "OK", &b"abc"[..]));
+    }
+
+    #[test]
+    fn news_before_the_answer_is_passed_over() {
+        let text = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n";
+        for cut in 0..text.len() {
+            assert_eq!(parse(&text[..cut], false, false).unwrap(), None, "{cut}");
+        }
+        assert_eq!(parse(text, false, false).unwrap().unwrap().status, 204);
     }
 
     #[test]

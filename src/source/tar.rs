@@ -30,6 +30,8 @@ const BUFFER: usize = 128 * 1024;
 const BOMB_SIZE: u64 = 1 << 30;
 /// … and the ratio that no honest code reaches.
 const BOMB_RATIO: u64 = 200;
+/// What follows the end mark pads the last block that was written; no tool writes larger ones.
+const PADDING: u64 = 64 << 20;
 
 /// Whose tar it is.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -142,8 +144,9 @@ impl<'a, 'w> Unpacking<'a, 'w> {
             return Err(refuse(&last, "it was cut short: there is no end mark"));
         }
         // What pads the archive must be read, or its writer dies of a closed pipe.
-        io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(|cause| refuse(&last, cause.to_string()))?;
-        Ok(())
+        let mut padding = archive.into_inner().take(PADDING);
+        let read = io::copy(&mut padding, &mut io::sink()).map_err(|cause| refuse(&last, cause.to_string()))?;
+        if read == PADDING { Err(refuse(&last, "what follows the end mark does not end")) } else { Ok(()) }
     }
 
     fn member(&mut self, entry: &mut Entry<'_, Watched<'_>>, name: &Path) -> Result<()> {

@@ -183,6 +183,33 @@ fn standard_input_is_taken_for_nothing_but_a_tar() {
 }
 
 #[test]
+fn a_source_that_is_not_what_it_is_said_to_be_is_refused() {
+    let tree = Sandbox::laid_out();
+    let directory = tree.source("one").display().to_string();
+    let file = format!("{directory}/version");
+    for (source, kind, why) in
+        [(&directory, "tar", "it is a directory, not a tar"), (&file, "dir", "it is no directory")]
+    {
+        let said = tree.refused(&["create", source, "--as", kind]);
+        assert!(said.contains(source.as_str()) && said.contains(why), "{said}");
+    }
+    assert!(tree.states().is_empty());
+}
+
+#[test]
+fn nothing_is_for_everybody_to_write_whatever_the_umask() {
+    let tree = Sandbox::laid_out();
+    let step = "[[step]]\nname = 'make'\nphase = 'create'\nrun = 'mkdir made && touch made/file'\n";
+    let source = tree.code("code", step, &[]);
+    let mut create = tree.clean("sh");
+    create.args(["-c", "umask 000; exec \"$@\"", "sh", PROGRAM, "--root"]).arg(tree.root());
+    assert!(create.args(["create", &source, "--id", "A"]).status().unwrap().success());
+    let open = format!("find {} -perm /002 ! -type l", tree.root().display());
+    let found = tree.clean("sh").args(["-c", &open]).output().unwrap();
+    assert!(tree.release("A").join("made/file").exists() && found.stdout.is_empty(), "{found:?}");
+}
+
+#[test]
 fn a_source_that_contains_the_tree_is_copied_without_it() {
     let tree = Sandbox::new();
     let source = tree.beside("");

@@ -303,6 +303,14 @@ fn p17_what_is_no_tar_at_all_makes_no_release() {
 }
 
 #[test]
+fn p17_a_tar_whose_padding_does_not_end_is_refused() {
+    let tree = Sandbox::laid_out();
+    let mut create = tree.command(&["create", "-"]);
+    let answer: Answer = create.stdin(fs::File::open("/dev/zero").unwrap()).output().unwrap().into();
+    assert!(answer.code == 1 && answer.stderr.contains("what follows the end mark does not end"), "{answer:?}");
+}
+
+#[test]
 fn a_terminal_hands_in_no_tar_and_is_not_waited_for() {
     let tree = Sandbox::laid_out();
     let line = format!("{PROGRAM} --root {} create -", tree.root().display());
