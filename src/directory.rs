@@ -40,9 +40,14 @@ impl PathError {
         self.cause.get_ref().is_some_and(|cause| cause.is::<NotAFile>())
     }
 
+    /// Whether this is what the system answered.
+    pub fn is(&self, errno: Errno) -> bool {
+        self.cause.raw_os_error() == Some(errno as i32)
+    }
+
     /// Whether the file system has no room left: blocks, inodes or quota.
     pub fn is_full(&self) -> bool {
-        [Errno::ENOSPC, Errno::EDQUOT].iter().any(|errno| self.cause.raw_os_error() == Some(*errno as i32))
+        self.is(Errno::ENOSPC) || self.is(Errno::EDQUOT)
     }
 }
 

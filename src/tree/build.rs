@@ -12,6 +12,7 @@ use crate::release::{Manifest, Origin, ReleaseId, StepRecord};
 use crate::removal;
 use crate::sealed::seal;
 use crate::transfer::{copy_tree, masked};
+use nix::errno::Errno;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::path::Path;
@@ -55,23 +56,20 @@ impl LockedTree<'_> {
     /// nothing behind; a name that is taken is refused before anything is touched.
     pub fn reserve(&mut self, wanted: Reservation) -> Result<Build> {
         let now = self.actor.clock.now();
+        let another = wanted.id.is_none().then(|| wanted.clone());
         let id = self.choose_id(wanted.id, now)?;
         let begin = self.create_begin(&id, wanted.cause);
         let seq = self.begin(&begin)?;
         let started = Instant::now();
         let manifest = Manifest::begin(id, seq, now, self.actor.by.clone(), wanted.origin);
-        let name = manifest.id.clone();
-        let made = with_room(self.tree, || {
-            let made = self.occupy(&manifest, wanted.pin, seq, started);
-            if made.is_err() {
-                removal::delete(self.tree.releases(), OsStr::new(name.as_str()), &|_| {});
-            }
-            made
-        });
+        let made = with_room(self.tree, || self.occupy(&manifest, wanted.pin, seq, started));
         if let Err(error) = &made {
             self.done(seq, Outcome::Failed, started, Some(error.to_string()));
         }
-        made
+        match (made, another) {
+            (Err(TreeError::Exists(_)), Some(wanted)) => self.reserve(wanted),
+            (made, _) => made,
+        }
     }
 
     fn choose_id(&self, wanted: Option<ReleaseId>, now: Timestamp) -> Result<ReleaseId> {
@@ -91,9 +89,23 @@ impl LockedTree<'_> {
         Begin { from, to, cause, ..Begin::of(Operation::Create, &self.actor.by) }
     }
 
+    /// Makes the directory. One that somebody else makes first is his, whatever was looked at before.
     fn occupy(&self, manifest: &Manifest, pin: Option<Pin>, begun: u64, started: Instant) -> Result<Build> {
+        let (releases, id) = (self.tree.releases(), &manifest.id);
+        match releases.add_dir(id.as_str(), 0o755) {
+            Err(error) if error.is(Errno::EEXIST) => return Err(TreeError::Exists(id.clone())),
+            made => made?,
+        }
+        let furnished = self.furnish(manifest, pin);
+        if furnished.is_err() {
+            removal::delete(releases, OsStr::new(id.as_str()), &|_| {});
+        }
+        Ok(Build { begun: Some(begun), fresh: true, started, ..furnished? })
+    }
+
+    fn furnish(&self, manifest: &Manifest, pin: Option<Pin>) -> Result<Build> {
         let releases = self.tree.releases();
-        let dir = releases.make_dir(manifest.id.as_str(), 0o755)?;
+        let dir = releases.open_dir(manifest.id.as_str())?;
         let lease = take_lease(&dir)?;
         let state = dir.make_dir(STATE, 0o700)?;
         if let Some(name) = pin.and_then(Pin::name) {
@@ -104,8 +116,7 @@ impl LockedTree<'_> {
         open_like_its_content(&dir)?;
         dir.sync()?;
         releases.sync()?;
-        let build = Build::of(dir, state, log, manifest.clone(), lease);
-        Ok(Build { begun: Some(begun), fresh: true, started, ..build })
+        Ok(Build::of(dir, state, log, manifest.clone(), lease))
     }
 
     /// Takes up a release that was not finished. Its record says what was done; its lease is taken.

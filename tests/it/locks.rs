@@ -10,26 +10,40 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-/// The program, stopped while it holds the tree lock.
-struct Holder {
+/// The program, stopped in the middle of its work.
+pub struct Holder {
     pid: u32,
-    strace: Started,
+    strace: Option<Started>,
 }
 
 impl Holder {
+    /// Stopped while it holds the tree lock.
     fn of(tree: &Sandbox, arguments: &[&str]) -> Self {
-        let strace = Started::new(tree.faulty("syncfs:signal=SIGSTOP:when=1", arguments));
+        let holder = Self::after(tree, "syncfs:1", arguments);
+        let note = fs::read_to_string(tree.at(".releasectl/lock")).unwrap();
+        assert!(note.contains(&format!("\"pid\":{},", holder.pid)), "{note}");
+        holder
+    }
+
+    /// Stopped when it has made a call for the how manieth time, `fsync:1`.
+    pub fn after(tree: &Sandbox, point: &str, arguments: &[&str]) -> Self {
+        let (call, when) = point.split_once(':').unwrap();
+        let strace = Started::new(tree.faulty(&format!("{call}:signal=SIGSTOP:when={when}"), arguments));
         // strace stops its child at other calls too, but only for a moment.
         let (mut pid, mut seen) = (0, 0);
-        eventually("it holds the lock and is stopped", || {
-            let note = fs::read_to_string(tree.at(".releasectl/lock")).unwrap_or_default();
+        eventually("it is stopped", || {
             pid = children(strace.pid()).first().copied().unwrap_or_default();
-            let holds = note.contains(&format!("\"pid\":{pid},"));
             let still = state(pid) == Some('t') && state(strace.pid()) == Some('S');
-            seen = if holds && still { seen + 1 } else { 0 };
+            seen = if still { seen + 1 } else { 0 };
             seen == 5
         });
-        Self { pid, strace }
+        Self { pid, strace: Some(strace) }
+    }
+
+    /// Lets it go on to its end.
+    pub fn go_on(mut self) -> Answer {
+        self.signal("SIGCONT");
+        self.strace.take().unwrap().answer()
     }
 
     fn signal(&self, name: &str) {
@@ -41,7 +55,7 @@ impl Holder {
 impl Drop for Holder {
     fn drop(&mut self) {
         // strace dies with what it traces, but not the other way round.
-        if children(self.strace.pid()).contains(&self.pid) {
+        if self.strace.as_ref().is_some_and(|strace| children(strace.pid()).contains(&self.pid)) {
             self.signal("SIGKILL");
         }
     }

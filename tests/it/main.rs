@@ -39,6 +39,7 @@ mod lab;
 mod linked_source;
 mod locks;
 mod manual;
+mod meanwhile;
 mod odd_states;
 mod packages;
 mod packaging;

@@ -1,0 +1,29 @@
+//! What another hand does between our look and our act is its own: it is told, and never undone.
+
+use crate::locks::Holder;
+use crate::sandbox::{Sandbox, picture};
+use std::fs;
+
+#[test]
+fn p12_what_somebody_makes_under_a_name_that_is_just_being_reserved_is_his_and_is_not_touched() {
+    let tree = Sandbox::with_live(&["A"]);
+    let source = tree.source("other").display().to_string();
+    // The intent is in the journal by then, and the directory is not made yet.
+    for words in [&["create", &source, "--id", "B"][..], &["create", &source]] {
+        let stopped = Holder::after(&tree, "fsync:1", words);
+        let id = tree.json(&["status"])["unfinished"][0]["to"].as_str().unwrap().to_owned();
+        fs::create_dir(tree.release(&id)).unwrap();
+        fs::write(tree.release(&id).join("precious"), "another tool's").unwrap();
+        let before = picture(&tree.release(&id));
+        let answer = stopped.go_on();
+        assert_eq!(picture(&tree.release(&id)), before, "{}", answer.stderr);
+        if id == "B" {
+            assert_eq!(answer.code, 3, "{}", answer.stderr);
+            assert!(answer.stderr.contains("release B exists already"), "{}", answer.stderr);
+        } else {
+            assert_eq!(answer.code, 0, "another name is free: {}", answer.stderr);
+            assert!(!answer.stdout.trim_end().ends_with(&id), "{}", answer.stdout);
+        }
+        assert_eq!(tree.json(&["status"])["unfinished"], serde_json::json!([]));
+    }
+}
