@@ -58,10 +58,9 @@ impl LockedTree<'_> {
         let releases = self.tree.releases();
         let refuse =
             |why: &str| PathError::new("remove", releases.path().join(id.as_str()), io::Error::other(why.to_owned()));
-        let dir = releases.open_dir_here(id.as_str()).map_err(|error| match error.cause.raw_os_error() {
-            Some(errno) if errno == Errno::EXDEV as i32 => refuse("something is mounted on it"),
-            _ => error,
-        })?;
+        let dir = releases.open_dir_here(id.as_str());
+        let dir =
+            dir.map_err(|error| if error.is(Errno::EXDEV) { refuse("something is mounted on it") } else { error })?;
         let identity = dir.identity()?;
         if self.tree.root().resolve(CURRENT)? == Some(identity) {
             return Err(refuse("it is live").into());
@@ -71,10 +70,14 @@ impl LockedTree<'_> {
         // A directory that its owner may not write to cannot be moved elsewhere: its `..` would change.
         match mended(&dir, || releases.move_to(id.as_str(), trash, &name)) {
             Ok(()) => match trash.stat(&name)? {
-                Some(stat) if Identity::from(&stat) == identity => Ok(None),
-                _ => Err(refuse("another directory was put in its place meanwhile").into()),
+                Some(stat) if Identity::from(&stat) != identity => {
+                    trash.move_to(&name, releases, id.as_str())?;
+                    Err(refuse("something else was put in its place meanwhile").into())
+                }
+                // Where there is nothing, somebody else has just emptied the trash.
+                _ => Ok(None),
             },
-            Err(error) if error.cause.raw_os_error() == Some(Errno::EXDEV as i32) => {
+            Err(error) if error.is(Errno::EXDEV) => {
                 self.disown(id, &dir)?;
                 Ok(Some(lease))
             }
@@ -115,7 +118,7 @@ impl Discarded {
 /// Does `act` in or to `dir`; if the directory's own mode forbids it, once more with that mended.
 fn mended<T>(dir: &Dir, act: impl Fn() -> Result<T, PathError>) -> Result<T, PathError> {
     match act() {
-        Err(error) if error.cause.raw_os_error() == Some(Errno::EACCES as i32) => {
+        Err(error) if error.is(Errno::EACCES) => {
             if dir.set_mode(0o700).is_err() {
                 return Err(error);
             }

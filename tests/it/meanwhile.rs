@@ -27,3 +27,19 @@ fn p12_what_somebody_makes_under_a_name_that_is_just_being_reserved_is_his_and_i
         assert_eq!(tree.json(&["status"])["unfinished"], serde_json::json!([]));
     }
 }
+
+#[test]
+fn p09_what_somebody_puts_in_the_place_of_a_victim_is_given_back_and_not_deleted() {
+    let tree = Sandbox::with_live(&["A"]);
+    tree.create("B");
+    // The tree's lock, a try for the lease of each release, and the victim's lease: what is next is to rename it away.
+    let stopped = Holder::after(&tree, "flock:4", &["clean", "--keep", "0"]);
+    fs::rename(tree.release("B"), tree.beside("kept")).unwrap();
+    fs::create_dir(tree.release("B")).unwrap();
+    fs::write(tree.release("B").join("precious"), "").unwrap();
+    let answer = stopped.go_on();
+    assert_eq!(answer.code, 0, "{}", answer.stderr);
+    assert!(answer.stderr.contains("release B stays: ") && answer.stderr.contains("in its place"), "{}", answer.stderr);
+    assert!(tree.release("B").join("precious").exists() && tree.beside("kept/version").exists());
+    assert_eq!(fs::read_dir(tree.at(".releasectl/trash")).unwrap().count(), 0);
+}
