@@ -4,6 +4,7 @@ use super::{Context, Outcome};
 use crate::clock::Timestamp;
 use crate::error::{Error, Kind, Result};
 use crate::identity::as_root;
+use crate::layout::BALLAST;
 use crate::lock::Wait;
 use crate::operation::Operation;
 use crate::release::ReleaseId;
@@ -143,9 +144,19 @@ pub(super) fn sweep(context: &Context, tree: &Tree, mut discarded: Discarded, ve
     let removed = verdicts.iter().filter(gone).map(|verdict| Judged::new(verdict, &Usage::default())).collect();
     let mut warnings = std::mem::take(&mut discarded.warnings);
     warnings.extend(deleted.iter().flat_map(failures));
-    context.lock_briefly(tree)?.restore_ballast()?;
+    if let Err(error) = restore_ballast(context, tree) {
+        warnings.push(format!("the ballast for a full disk is not made again yet: {}", error.message));
+    }
     let freed_bytes = deleted.iter().map(|removed| removed.bytes).sum();
     Ok(Cleaned { removed, freed_bytes, warnings, ..Cleaned::default() })
+}
+
+/// Makes the ballast again if it was given up. What was removed is, whatever comes of that.
+fn restore_ballast(context: &Context, tree: &Tree) -> Result<()> {
+    if tree.state().stat(BALLAST)?.is_none() {
+        context.lock_briefly(tree)?.restore_ballast()?;
+    }
+    Ok(())
 }
 
 fn failures(removed: &Removed) -> Vec<String> {

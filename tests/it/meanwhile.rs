@@ -2,7 +2,7 @@
 
 use crate::locks::Holder;
 use crate::sandbox::{Sandbox, picture};
-use std::fs;
+use std::fs::{self, File};
 
 #[test]
 fn p12_what_somebody_makes_under_a_name_that_is_just_being_reserved_is_his_and_is_not_touched() {
@@ -42,4 +42,18 @@ fn p09_what_somebody_puts_in_the_place_of_a_victim_is_given_back_and_not_deleted
     assert!(answer.stderr.contains("release B stays: ") && answer.stderr.contains("in its place"), "{}", answer.stderr);
     assert!(tree.release("B").join("precious").exists() && tree.beside("kept/version").exists());
     assert_eq!(fs::read_dir(tree.at(".releasectl/trash")).unwrap().count(), 0);
+}
+
+#[test]
+fn p06_a_clean_that_has_removed_something_says_so_though_somebody_has_the_lock_by_then() {
+    let tree = Sandbox::with_live(&["A"]);
+    tree.create("B");
+    // What the tree lies on is looked at for the fifth time when a release is deleted, without the lock.
+    let stopped = Holder::after(&tree, "fstatfs:5", &["--json", "clean", "--keep", "0"]);
+    assert!(!tree.release("B").exists());
+    let lock = File::open(tree.at(".releasectl/lock")).unwrap();
+    lock.try_lock().unwrap();
+    let answer = stopped.go_on();
+    assert_eq!(answer.code, 0, "{}{}", answer.stdout, answer.stderr);
+    assert!(answer.stdout.contains(r#""removed":[{"id":"B""#), "{}", answer.stdout);
 }
