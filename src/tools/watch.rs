@@ -2,6 +2,7 @@
 
 use super::ToolError;
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -16,6 +17,8 @@ use std::time::{Duration, Instant};
 const GRACE: Duration = Duration::from_secs(10);
 /// How often, in milliseconds, a child that says nothing is looked at.
 const TICK: u16 = 20;
+/// What a pipe holds where the system does not say it.
+const PIPE: usize = 64 * 1024;
 /// Bytes of its last output that an error carries.
 const TAIL: usize = 4096;
 
@@ -35,12 +38,12 @@ impl Running {
         sink: &mut dyn FnMut(&[u8]) -> io::Result<()>,
     ) -> Result<(), ToolError> {
         let mut tail = Vec::new();
-        let mut take = |output: &mut PipeReader| -> io::Result<bool> {
+        let mut take = |output: &mut PipeReader| -> io::Result<usize> {
             let mut buffer = [0; 16 * 1024];
             let read = output.read(&mut buffer)?;
             remember(&mut tail, &buffer[..read]);
             sink(&buffer[..read])?;
-            Ok(read > 0)
+            Ok(read)
         };
         let followed = self.follow(&mut output, &mut take);
         if followed.is_err() {
@@ -62,17 +65,23 @@ impl Running {
     fn follow(
         &mut self,
         output: &mut PipeReader,
-        take: &mut dyn FnMut(&mut PipeReader) -> io::Result<bool>,
+        take: &mut dyn FnMut(&mut PipeReader) -> io::Result<usize>,
     ) -> io::Result<Option<ExitStatus>> {
         let mut open = true;
         loop {
-            let ended = self.child.try_wait()?;
-            if open && readable(output, if ended.is_some() { 0 } else { TICK })? {
-                open = take(output)?;
-            } else if ended.is_some() {
-                return Ok(ended);
-            } else if !open {
+            if let Some(status) = self.child.try_wait()? {
+                // All it said is in the pipe by now. What it left behind may write into that for ever.
+                let mut most = capacity(output);
+                while open && most > 0 && readable(output, 0)? {
+                    let taken = take(output)?;
+                    (open, most) = (taken > 0, most.saturating_sub(taken));
+                }
+                return Ok(Some(status));
+            }
+            if !open {
                 std::thread::sleep(Duration::from_millis(1));
+            } else if readable(output, TICK)? {
+                open = take(output)? > 0;
             }
             if self.limit.is_some_and(|limit| self.started.elapsed() >= limit) {
                 return Ok(None);
@@ -125,6 +134,11 @@ fn status_is_broken_pipe(status: ExitStatus) -> bool {
 fn remember(tail: &mut Vec<u8>, said: &[u8]) {
     tail.extend_from_slice(&said[said.len().saturating_sub(TAIL)..]);
     tail.drain(..tail.len().saturating_sub(TAIL));
+}
+
+/// How much a pipe can hold.
+fn capacity(output: &PipeReader) -> usize {
+    fcntl(output, FcntlArg::F_GETPIPE_SZ).ok().and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(PIPE)
 }
 
 fn readable(output: &PipeReader, milliseconds: u16) -> io::Result<bool> {

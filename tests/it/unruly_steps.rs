@@ -2,9 +2,10 @@
 
 use crate::code::{read, step};
 use crate::patience::eventually;
-use crate::sandbox::{PROGRAM, Sandbox};
+use crate::sandbox::{PROGRAM, Sandbox, Started};
 use serde_json::Value;
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -77,6 +78,20 @@ fn a_daemon_that_a_step_leaves_is_told_holds_no_lock_and_delays_nobody() {
     tree.done(&["deploy", tree.source("C").to_str().unwrap()]);
     fs::write(tree.beside("daemon"), "\n").unwrap();
     eventually("its end", || !is_alive(&pid));
+}
+
+#[test]
+fn a_daemon_that_never_stops_talking_delays_nobody_either() {
+    let tree = Sandbox::with_live(&["A"]);
+    // There it is when the step ends, and has filled the pipe.
+    let run = "yes &\nhead -c 100000 /dev/zero\n";
+    let source = tree.code("code", &step("unruly", "prepare", run), &[]);
+    let mut deploy = Started::new(tree.command(&["deploy", &source]));
+    let mut slowly_read = deploy.0.stderr.take().unwrap();
+    eventually("its end", || {
+        let _ = slowly_read.read(&mut [0; 512]).unwrap();
+        deploy.0.try_wait().unwrap().is_some_and(|status| status.success())
+    });
 }
 
 /// More than a gigabyte of lines that are counted: the log takes sixteen megabytes, memory a few.
