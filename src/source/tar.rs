@@ -10,6 +10,7 @@ use crate::transfer::{Look, masked};
 use crate::tree::is_code;
 use nix::errno::Errno;
 use nix::sys::stat::SFlag;
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs::File;
@@ -24,6 +25,9 @@ const BROKEN: &str =
     "its extended header is damaged or holds a line break; make the tar with --no-acls and --no-xattrs";
 /// Why a file is refused of which the tar leaves out the holes, in either of the two ways.
 const SPARSE: &str = "it is a sparse file; make the tar without --sparse";
+/// The longest that what stands before a member may be: its name and attributes are held in memory, and papers are passed
+/// over.
+const LONGEST_HEADER: u64 = 8 << 20;
 /// What a member's data is copied with.
 const BUFFER: usize = 128 * 1024;
 /// Unpacked bytes from which on the ratio to what was read counts …
@@ -65,15 +69,20 @@ pub(super) fn unpack(incoming: &Incoming, site: &Site<'_>) -> Result<()> {
     stream.intake.judge(outcome)
 }
 
-/// Remembers whether the last thing read was the end: a tar must end by saying so.
+/// Remembers whether the last thing read was the end: a tar must end by saying so. No more is read than there is `left`.
 struct Watched<'a> {
     inner: &'a mut dyn Read,
-    at_end: &'a std::cell::Cell<bool>,
+    at_end: &'a Cell<bool>,
+    left: &'a Cell<u64>,
 }
 
 impl Read for Watched<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(buffer)?;
+        let read = (&mut *self.inner).take(self.left.get()).read(buffer)?;
+        self.left.set(self.left.get() - read as u64);
+        if self.left.get() == 0 {
+            return Err(io::Error::other("a name or attributes longer than any code has: a bomb"));
+        }
         self.at_end.set(read == 0 && !buffer.is_empty());
         Ok(read)
     }
@@ -120,11 +129,12 @@ impl<'a, 'w> Unpacking<'a, 'w> {
     }
 
     fn run(mut self, from: &mut dyn Read, read: &dyn Fn() -> u64, tell: &mut dyn FnMut(u64)) -> Result<()> {
-        let at_end = std::cell::Cell::new(false);
-        let mut archive = Archive::new(Watched { inner: from, at_end: &at_end });
+        let (at_end, left) = (Cell::new(false), Cell::new(LONGEST_HEADER));
+        let mut archive = Archive::new(Watched { inner: from, at_end: &at_end, left: &left });
         let mut last = PathBuf::new();
         let entries = archive.entries().map_err(|cause| refuse(&last, cause.to_string()))?;
         for (count, entry) in entries.enumerate() {
+            left.set(u64::MAX);
             let mut entry = entry.map_err(|cause| match count {
                 0 => refuse(&last, cause.to_string()),
                 _ => refuse(&last, format!("what follows it is damaged: {cause}")),
@@ -136,7 +146,9 @@ impl<'a, 'w> Unpacking<'a, 'w> {
                 return Err(refuse(&last, "it unpacks to far more than any code: a bomb"));
             }
             tell(count as u64 + 1);
+            left.set(LONGEST_HEADER);
         }
+        left.set(u64::MAX);
         if at_end.get() && last.as_os_str().is_empty() {
             return Err(refuse(&last, "there is nothing in it"));
         }

@@ -3,7 +3,7 @@
 
 use crate::code::Run;
 use crate::lab::tar_of;
-use crate::sandbox::{Answer, Sandbox, is_root, picture};
+use crate::sandbox::{Answer, PROGRAM, Sandbox, is_root, picture};
 use flate2::{Compression, write::GzEncoder};
 use std::fs;
 use std::io::{Read, Write};
@@ -214,6 +214,31 @@ fn p17_ten_gigabytes_of_zeros_are_refused_long_before_the_disk_is_full() {
     assert!(early, "{}", answer.stderr);
     tree.done(&["clean"]);
     assert!(!tree.release("B").exists());
+}
+
+#[test]
+fn p17_a_gigabyte_of_a_name_is_refused_before_it_is_in_memory() {
+    let tree = attacked(false);
+    let mut piece = GzEncoder::new(Vec::new(), Compression::fast());
+    std::io::copy(&mut std::io::repeat(b'x').take(1 << 24), &mut piece).unwrap();
+    let gigabyte = piece.finish().unwrap().repeat(1 << 6);
+    for kind in [EntryType::GNULongName, EntryType::GNULongLink, EntryType::XHeader] {
+        let mut header = Header::new_gnu();
+        header.set_path("name").unwrap();
+        header.set_entry_type(kind);
+        header.set_size(1 << 30);
+        header.set_cksum();
+        let mut head = GzEncoder::new(Vec::new(), Compression::fast());
+        head.write_all(&[&file("honest", "x"), &header.as_bytes()[..]].concat()).unwrap();
+        let bomb = [head.finish().unwrap(), gigabyte.clone()].concat();
+        fs::write(tree.beside("bomb"), bomb).unwrap();
+        let mut command = tree.clean("prlimit");
+        command.arg("--as=536870912").arg(PROGRAM).arg("--root").arg(tree.root());
+        let answer: Answer = command.args(["create", "bomb", "--id", "B"]).output().unwrap().into();
+        assert_eq!(answer.code, 1, "{kind:?}: {}", answer.stderr);
+        assert!(answer.stderr.contains("\"honest\"") && answer.stderr.contains("a bomb"), "{}", answer.stderr);
+        tree.done(&["remove", "B"]);
+    }
 }
 
 #[test]
