@@ -15,7 +15,7 @@ use crate::tree::Item;
 use memchr::memmem::Finder;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// Makes the environment that came with `order.release` right where it is now, and returns what is to be recorded.
 pub(super) fn settle(
@@ -69,7 +69,8 @@ fn link(
 ) -> Result<(), Obstacle> {
     let made = PathBuf::from(OsString::from_vec(rewrite.apply(target.as_os_str().as_bytes())));
     let here = std::fs::canonicalize(&made).is_ok_and(|file| file == interpreter.file);
-    if !here && !made.starts_with(order.release.path()) {
+    let within = made.starts_with(order.release.path()) && made.components().all(|part| part != Component::ParentDir);
+    if !here && !within {
         return unfit(format!("{} links to {}", path.display(), target.display()));
     }
     let above = path.parent().unwrap_or(Path::new(""));

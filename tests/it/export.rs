@@ -172,9 +172,14 @@ fn an_environment_that_does_not_fit_is_built_afresh() {
     let tree = built();
     let tar = exported(&tree, ID);
     type Change = fn(&mut serde_json::Value);
-    let changes: [(&str, Change); 2] = [
+    let changes: [(&str, Change); 3] = [
         ("made with Python", |papers| papers["python"]["environment"]["python"] = "3.1.4".into()),
         ("links to /etc/passwd", |papers| papers["python"]["links"][0][1] = "/etc/passwd".into()),
+        ("python_env/bin/out links to ", |papers| {
+            let out = format!("{}/../../../../../../etc/passwd", papers["python"]["release"].as_str().unwrap());
+            let links = papers["python"]["links"].as_array_mut().unwrap();
+            links.push(serde_json::json!(["python_env/bin/out", out]));
+        }),
     ];
     for (at, (why, change)) in changes.into_iter().enumerate() {
         let id = format!("R{at}");
