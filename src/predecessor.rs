@@ -207,15 +207,15 @@ impl Remains {
     }
 }
 
-/// Numbers by their value, everything else by the letter.
+/// By the number they begin with, then by the letter; those that begin with none come last.
 fn by_name(a: &ReleaseId, b: &ReleaseId) -> Ordering {
-    let (a, b) = (a.as_str(), b.as_str());
-    if [a, b].iter().all(|name| name.bytes().all(|byte| byte.is_ascii_digit())) {
-        let plain = |name: &str| name.trim_start_matches('0').to_owned();
-        let (x, y) = (plain(a), plain(b));
-        return x.len().cmp(&y.len()).then_with(|| x.cmp(&y)).then_with(|| a.cmp(b));
+    fn place(id: &ReleaseId) -> (bool, usize, &str, &str) {
+        let name = id.as_str();
+        let (number, rest) = name.split_at(name.bytes().take_while(u8::is_ascii_digit).count());
+        let value = number.trim_start_matches('0');
+        (number.is_empty(), value.len(), value, rest)
     }
-    a.cmp(b)
+    place(a).cmp(&place(b)).then_with(|| a.cmp(b))
 }
 
 /// `20261122234017`.
@@ -280,6 +280,16 @@ mod tests {
         let remains = remains(&["b", "a *", "c"]);
         assert_eq!(account(&remains).tool, None);
         assert_eq!(told(&remains), ("a b c".into(), String::new()));
+    }
+
+    #[test]
+    fn a_copy_beside_a_numbered_release_has_a_place_in_the_order() {
+        let names: Vec<String> = (1..=40).flat_map(|n| [n.to_string(), format!("{n}-old"), format!("0{n}x")]).collect();
+        let mut mixed: Vec<&str> = names.iter().map(String::as_str).collect();
+        mixed.rotate_left(50);
+        mixed[30..].reverse();
+        let told = told(&remains(&mixed)).0;
+        assert_eq!(told, names.join(" "));
     }
 
     #[test]
