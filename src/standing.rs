@@ -17,8 +17,8 @@ pub struct Standing {
     pub believed: Option<ReleaseId>,
     /// Releases that another hand made live since, and those that its list names, as far as that is known.
     pub recorded: Vec<ReleaseId>,
-    /// The last flip, if it has no outcome yet.
-    pub unsettled: Option<Unsettled>,
+    /// The numbers of flips that were made and have no outcome on record.
+    pub untold: Vec<u64>,
     /// What the programs are still owed.
     pub owed: Owed,
     /// What the last flip means for what it came from and went to.
@@ -86,28 +86,23 @@ impl Owed {
     }
 }
 
-/// A flip whose outcome is not recorded. It was made if its release is live.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Unsettled {
-    /// The number of its begin.
-    pub seq: u64,
-    /// Its intent.
-    pub begin: Begin,
-    /// Whether it was made.
-    pub made: bool,
-}
-
 impl Standing {
     /// Folds `records`, in the journal's order, with the release that is `live` now.
     pub fn new(records: &[Record], live: Option<&ReleaseId>) -> Self {
         let outcomes = outcomes(records);
         let mut standing = Self { live: live.cloned(), ..Self::default() };
         let mut last: Option<(u64, &Begin)> = None;
-        for Record { seq, event, .. } in records {
+        for (at, Record { seq, event, .. }) in records.iter().enumerate() {
             match event {
                 Event::Begin(begin) if begin.operation.is_flip() => {
-                    let made = standing.fold(*seq, begin, outcomes.get(seq));
-                    last = if made { Some((*seq, begin)) } else { last };
+                    // What was live after it the next one tells, or else the link.
+                    let then = || flips(&records[at + 1..]).next().map_or(live, |(_, next)| next.from.as_ref());
+                    let outcome = outcomes.get(seq);
+                    if outcome.map_or_else(|| then() == begin.to.as_ref(), |outcome| *outcome == Outcome::Done) {
+                        standing.owed.after(*seq, begin);
+                        standing.untold.extend(Some(*seq).filter(|_| outcome.is_none()));
+                        last = Some((*seq, begin));
+                    }
                 }
                 Event::Confirmed(done) if done.outcome == Outcome::Done => standing.owed = Owed::default(),
                 Event::Programs(programs) => standing.owed.changed_by(programs),
@@ -124,16 +119,6 @@ impl Standing {
             standing.chain = standing.chain.activated(live);
         }
         standing
-    }
-
-    /// Folds one flip in; whether it was made.
-    fn fold(&mut self, seq: u64, begin: &Begin, outcome: Option<&Outcome>) -> bool {
-        let made = outcome.map_or_else(|| self.live == begin.to, |outcome| *outcome == Outcome::Done);
-        if made {
-            self.owed.after(seq, begin);
-        }
-        self.unsettled = outcome.is_none().then(|| Unsettled { seq, begin: begin.clone(), made });
-        made
     }
 
     /// Whether somebody else moved `current` since the last flip.

@@ -191,8 +191,8 @@ impl LockedTree<'_> {
     pub(super) fn settle(&mut self) -> Result<()> {
         self.tree.root().unstage(CURRENT)?;
         for (seq, begin) in std::mem::take(&mut self.unfinished) {
-            let unsettled = self.standing.unsettled.as_ref().is_some_and(|last| last.seq == seq && last.made);
-            let made = if begin.operation.is_flip() { Some(unsettled) } else { self.had_effect(&begin) };
+            let untold = self.standing.untold.contains(&seq);
+            let made = if begin.operation.is_flip() { Some(untold) } else { self.had_effect(&begin) };
             let Some(made) = made else {
                 self.unfinished.push((seq, begin));
                 continue;
@@ -209,7 +209,6 @@ impl LockedTree<'_> {
             }
             self.done(seq, outcome, Instant::now(), Some("settled by a later command".to_owned()));
         }
-        self.standing.unsettled = None;
         self.settle_unconfirmed();
         if self.standing.was_moved() {
             self.record_move()?;

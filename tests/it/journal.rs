@@ -1,7 +1,7 @@
 //! A journal or manifest that is missing, cut anywhere or changed anywhere: nothing is lost, history is what can be read.
 
 use crate::lab::{assert_kept, gone};
-use crate::sandbox::{Sandbox, picture};
+use crate::sandbox::{Answer, Sandbox, picture};
 use releasectl::clock::Clock;
 use releasectl::directory::Dir;
 use releasectl::lock::Wait;
@@ -202,6 +202,28 @@ fn p03_without_a_journal_what_is_live_stays_and_nothing_is_guessed() {
     tree.create("E");
     let ids = tree.json(&["list"]);
     assert_eq!(ids["releases"][3]["id"], "E", "order goes on where the releases say it was");
+}
+
+#[test]
+fn p03_an_outcome_that_can_be_written_neither_at_once_nor_by_the_next_command_is_known_all_the_same() {
+    let tree = Sandbox::with_live(&["A", "B"]);
+    tree.done(&["rollback"]);
+    // What is written first is the lock's note; then the lines of the history, of which one does not fit.
+    let squeezed = |nth: u32, words: &[&str]| {
+        let answer: Answer = tree.faulty(&format!("pwrite64:error=ENOSPC:when={nth}"), words).output().unwrap().into();
+        assert_eq!(answer.code, 0, "{}", answer.stderr);
+        assert!(answer.stderr.contains("the outcome is not in the history yet"), "{}", answer.stderr);
+    };
+    squeezed(3, &["activate", "B"]);
+    squeezed(2, &["activate", "A"]);
+    tree.done(&["pin", "A", "--forever"]);
+    let mut flips = tree.history();
+    flips.retain(|line| !line.starts_with("create") && !line.starts_with("pin"));
+    let made =
+        ["activate - A done", "activate A B done", "rollback B A done", "activate A B done", "activate B A done"];
+    assert_eq!(flips, made);
+    assert_eq!(tree.states()["B"], "ready");
+    assert_eq!(tree.json(&["rollback", "--dry-run"])["to"], "B");
 }
 
 #[test]
