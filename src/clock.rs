@@ -10,6 +10,9 @@ const MINUTE: &str = "%Y-%m-%d_%H.%M";
 /// The same with seconds.
 const SECOND: &str = "%Y-%m-%d_%H.%M.%S";
 
+/// The longest span there is, in seconds: more than thirty thousand years.
+const LONGEST: u64 = 1 << 40;
+
 /// A moment in UTC, whole seconds. Written and read as RFC 3339.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(DateTime<Utc>);
@@ -123,7 +126,8 @@ pub fn seconds_since(started: Instant) -> f64 {
     (started.elapsed().as_secs_f64() * 1000.0).round() / 1000.0
 }
 
-/// Reads a span: `90`, `90s`, `15m`, `4h`, `10d`, `2w`; a bare number is seconds.
+/// Reads a span: `90`, `90s`, `15m`, `4h`, `10d`, `2w`; a bare number is seconds. One that is longer than any calendar is
+/// none: no deadline could be reckoned from it.
 pub fn parse_duration(text: &str) -> Option<Duration> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
@@ -135,7 +139,8 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
         "w" => 604_800,
         _ => return None,
     };
-    number.parse::<u64>().ok()?.checked_mul(factor).map(Duration::from_secs)
+    let seconds = number.parse::<u64>().ok()?.checked_mul(factor)?;
+    (seconds <= LONGEST).then_some(Duration::from_secs(seconds))
 }
 
 #[cfg(test)]
@@ -166,7 +171,7 @@ mod tests {
         assert_eq!(parse_duration("90"), Some(Duration::from_secs(90)));
         assert_eq!(parse_duration("15m"), Some(Duration::from_secs(900)));
         assert_eq!(parse_duration("10d"), Some(Duration::from_secs(864_000)));
-        for bad in ["", "m", "-5s", "1.5h", "5 s", "99999999999999999999d", "5y"] {
+        for bad in ["", "m", "-5s", "1.5h", "5 s", "99999999999999999999d", "9999999999999999999s", "5y"] {
             assert_eq!(parse_duration(bad), None, "{bad}");
         }
     }
