@@ -376,7 +376,11 @@ fn whole(root: &Path) -> Result<PathBuf> {
         let message = format!("{} cannot be a tree's root: it lies within another tree", whole.display());
         return Err(Error::new(error::Kind::Usage, message).hint(format!("name that tree: --root {}", tree.display())));
     }
-    if whole == Path::new("/") { Err(wrong("it is the root of the file system".to_owned())) } else { Ok(whole) }
+    if whole == Path::new("/") {
+        return Err(wrong("it is the root of the file system".to_owned()));
+    }
+    // Neither a document nor supervisord's files could name it.
+    if whole.to_str().is_some() { Ok(whole) } else { Err(wrong("it is not UTF-8".to_owned())) }
 }
 
 /// The command line for the lock's note.

@@ -77,7 +77,9 @@ pub fn shared_by(root: &Dir, release: &Dir) -> SharedPaths {
     let Ok(shared) = std::fs::canonicalize(root.path().join(SHARED)) else { return found };
     let walk = walkdir::WalkDir::new(release.path()).min_depth(1).max_depth(DEEPEST).sort_by_file_name();
     for link in walk.into_iter().flatten().filter(walkdir::DirEntry::path_is_symlink) {
-        let Ok(path) = link.path().strip_prefix(release.path()) else { continue };
+        // A recipe is UTF-8, and names no other.
+        let path = link.path().strip_prefix(release.path()).ok().filter(|path| path.to_str().is_some());
+        let Some(path) = path else { continue };
         if std::fs::canonicalize(link.path()).is_ok_and(|target| target == shared.join(path)) {
             let paths = if link.path().is_dir() { &mut found.dirs } else { &mut found.files };
             paths.push(path.to_owned());

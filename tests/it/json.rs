@@ -3,7 +3,11 @@
 
 use crate::sandbox::{Answer, PROGRAM, Sandbox};
 use serde_json::Value;
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// Takes out of a document what is another's at every run: places, people, times, numbers of the machine.
@@ -185,6 +189,24 @@ const VERBS: [&[&str]; 29] = [
 /// Whether these words are about the command line itself; what they print is no document.
 fn is_about_words(words: &[&str]) -> bool {
     matches!(words[0], "completions" | "--help")
+}
+
+#[test]
+fn p18_what_is_not_utf8_costs_nobody_his_document() {
+    let tree = Sandbox::with_live(&["A"]);
+    let odd = OsStr::from_bytes(b"caf\xe9");
+    let root = tree.beside("").join(odd);
+    fs::rename(tree.root(), &root).unwrap();
+    let answer: Answer = tree.clean(PROGRAM).arg("--root").arg(&root).args(["--json", "list"]).output().unwrap().into();
+    let document: Value = serde_json::from_str(&answer.stdout).unwrap();
+    assert_eq!(document["error"]["exit"], 2, "{document}");
+    // What another tool's release links to, and no recipe could name.
+    fs::create_dir_all(tree.at("shared").join(odd)).unwrap();
+    fs::create_dir_all(tree.release("one")).unwrap();
+    fs::write(tree.at("RELEASES.txt"), "releases/one\n").unwrap();
+    symlink("releases/one", tree.at("current")).unwrap();
+    symlink(Path::new("../../shared").join(odd), tree.release("one").join(odd)).unwrap();
+    assert_eq!(tree.json(&["init"])["adopted"], serde_json::json!(["one"]));
 }
 
 #[test]
