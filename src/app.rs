@@ -106,11 +106,11 @@ fn perform(cli: &Cli, arguments: &[OsString], key: Option<&str>) -> Exit {
     conclude(cli, context.as_ref(), outcome)
 }
 
-/// A step or hook must not change the tree it is a part of a change of: it would wait for itself. What `exec`, `manage`
-/// and `task` started is an operator's own.
+/// A step or hook must not change the tree it is a part of a change of: it would wait for itself. Only what `exec`,
+/// `manage` and `task` started is an operator's own.
 fn refuse_reentry(context: &Context, command: &Command) -> Result<()> {
     let operation = std::env::var(OPERATION).unwrap_or_default();
-    let within = matches!(operation.as_str(), "create" | "deploy" | "hotfix" | "rollback" | "activate");
+    let within = !matches!(operation.as_str(), "" | "exec" | "manage" | "task");
     let same = std::env::var_os("RELEASECTL_ROOT").is_some_and(|root| Path::new(&root) == context.root);
     if !(within && same && command.changes()) {
         return Ok(());

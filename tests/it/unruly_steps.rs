@@ -184,6 +184,26 @@ fn a_step_or_hook_that_changes_the_tree_itself_is_refused_at_once() {
     assert_eq!(tree.states(), before);
 }
 
+/// What the hooks around a program are told they are a part of: the verb, or what is done to the programs.
+#[test]
+fn a_hook_around_a_program_that_changes_the_tree_is_refused_too_and_what_an_operator_runs_is_not() {
+    let tree = Sandbox::with_live(&["A"]);
+    let clean = |operation: &str| {
+        let mut command = tree.command(&["clean"]);
+        command.env("RELEASECTL_OPERATION", operation).env("RELEASECTL_ROOT", tree.root());
+        command.output().unwrap()
+    };
+    for operation in ["restart", "programs", "step", "deploy", "hotfix"] {
+        let output = clean(operation);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(3), "{operation}: {said}");
+        assert!(said.contains(&format!("from a step or hook of `{operation}`")), "{said}");
+    }
+    for operation in ["exec", "manage", "task"] {
+        assert!(clean(operation).status.success(), "{operation}");
+    }
+}
+
 /// A host's file whose hooks keep what they were told, each beside the tree under its name.
 fn telling_hooks(tree: &Sandbox) -> String {
     let names = ["on_start", "on_success", "on_failure", "on_rollback"];
