@@ -2,6 +2,7 @@
 
 use crate::clock::Timestamp;
 use crate::environment::Environment;
+use crate::layout::is_code;
 use crate::release::{Origin, ReleaseId, StepRecord};
 use serde::{Deserialize, Serialize};
 use std::path::{Component, Path, PathBuf};
@@ -48,7 +49,7 @@ impl Luggage {
         let plain = |path: &Path| path.components().all(|part| matches!(part, Component::Normal(_)));
         let directory = &self.environment.directory;
         let inside = |(path, _): &(PathBuf, PathBuf)| plain(path) && path.starts_with(directory) && path != directory;
-        plain(directory) && directory.components().count() > 0 && self.links.iter().all(inside)
+        plain(directory) && directory.iter().next().is_some_and(is_code) && self.links.iter().all(inside)
     }
 }
 
@@ -81,6 +82,8 @@ mod tests {
             ("/python_env", "/python_env/bin"),
             ("../env", "../env/bin/python"),
             ("python_env", "python_env/../x"),
+            (".releasectl", ".releasectl/x"),
+            ("KEEP_UNTIL__forever", "KEEP_UNTIL__forever/x"),
             ("python_env", "other/bin"),
             ("python_env", "python_env"),
             (".", "./x"),

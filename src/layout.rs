@@ -1,6 +1,8 @@
 //! Names on disk: where everything of a tree lies.
 
+use crate::pin::PREFIX;
 use crate::release::ReleaseId;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 /// The link to the live release.
@@ -39,6 +41,11 @@ pub const RELEASES_TXT: &str = "RELEASES.txt";
 pub const INVENTORY: &str = "inventory";
 /// The recipe, at the root of the code.
 pub const RECIPE: &str = "releasectl.toml";
+
+/// Whether a name at the top of a release is part of it, not our record or a pin.
+pub fn is_code(name: &OsStr) -> bool {
+    name != STATE && !name.as_encoded_bytes().starts_with(PREFIX.as_bytes())
+}
 
 /// The paths of one tree.
 #[derive(Clone, Debug, PartialEq, Eq)]

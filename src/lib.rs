@@ -33,9 +33,9 @@ pub mod config;
 
 // 2 — nouns: pure, no input or output, no clock.
 pub mod recipe;
-pub mod layout;
 pub mod predecessor;
 pub mod export;
+pub mod layout;
 pub mod standing;
 pub mod retention;
 pub mod operation;

@@ -22,11 +22,12 @@ pub use pack::{Packed, links_out, pack};
 
 use crate::directory::{Dir, Identity, PathError};
 use crate::export::Export;
+use crate::layout::is_code;
 use crate::recipe::Link;
 use crate::release::{Origin, SourceKind, without_password};
 use crate::stage::Stages;
 use crate::tools::{ToolError, Tools};
-use crate::tree::{Inventory, Listing, is_code};
+use crate::tree::{Inventory, Listing};
 use std::ffi::OsStr;
 use std::fs::Metadata;
 use std::io::IsTerminal;

@@ -23,7 +23,7 @@ pub use flip::{Flip, Flipped};
 pub use ground::refuse_unsafe;
 pub use init::{Laid, is_vacant, lay_out};
 pub use inventory::{
-    Blob, Difference, Inventory, Item, Line, Lines, Listing, Seen, compare, is_code, parse_blob, recorded, write_blob,
+    Blob, Difference, Inventory, Item, Line, Lines, Listing, Seen, compare, parse_blob, recorded, write_blob,
 };
 pub use locked::{Actor, LockedTree};
 pub use remains::SharedPaths;

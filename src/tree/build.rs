@@ -4,7 +4,7 @@ use super::locked::with_room;
 use super::{Listing, LockedTree, Result, Tree, TreeError, inventory};
 use crate::clock::Timestamp;
 use crate::directory::{Dir, Identity, PathError};
-use crate::layout::{BUILD_LOG, MANIFEST, STATE};
+use crate::layout::{BUILD_LOG, MANIFEST, STATE, is_code};
 use crate::lock::{Lease, LockError};
 use crate::operation::{Begin, Operation, Outcome};
 use crate::pin::Pin;
@@ -260,7 +260,7 @@ impl Build {
         let mut leave_out: Vec<Identity> = other.stat(STATE)?.as_ref().map(Identity::from).into_iter().collect();
         leave_out.extend(without.and_then(|path| other.open_below(path).ok()?.identity().ok()));
         copy_tree(other, &self.dir, &leave_out, tell)?;
-        for name in self.dir.names()?.iter().filter(|name| !inventory::is_code(name) && *name != STATE) {
+        for name in self.dir.names()?.iter().filter(|name| !is_code(name) && *name != STATE) {
             self.dir.unlink(name)?;
         }
         Ok(())
@@ -274,7 +274,7 @@ impl Build {
         }
         self.forget(|_| true)?;
         for name in self.dir.names()? {
-            if inventory::is_code(&name) {
+            if is_code(&name) {
                 let removed = removal::delete_any(&self.dir, &name, &|_| {});
                 if let Some(error) = removed.left.into_iter().next() {
                     return Err(error.into());

@@ -4,7 +4,7 @@
 
 mod listing;
 
-pub use listing::{Blob, Item, Line, Lines, Listing, Seen, is_code, parse_blob, write_blob};
+pub use listing::{Blob, Item, Line, Lines, Listing, Seen, parse_blob, write_blob};
 
 use crate::directory::{Dir, PathError, Result};
 use crate::layout::{INVENTORY, STATE};

@@ -201,15 +201,18 @@ fn p17_papers_that_lie_are_refused_by_name_and_nothing_is_left() {
     let tree = Sandbox::with_live(&["A"]);
     let tar = exported(&tree, "A");
     let before = tree.states();
-    let python = serde_json::json!({
-        "environment": {"directory": "../../../x", "python": "3", "interpreter": "/x", "digest": "", "made": "built",
-                        "installer": "pip", "packages": 0},
-        "release": "/a", "resolved": "/a", "links": [],
-    });
-    let lies: [Vec<u8>; 4] = [
+    let python = |directory: &str| {
+        serde_json::json!({
+            "environment": {"directory": directory, "python": "3", "interpreter": "/x", "digest": "", "made": "built",
+                            "installer": "pip", "packages": 0},
+            "release": "/a", "resolved": "/a", "links": [],
+        })
+    };
+    let lies: [Vec<u8>; 5] = [
         with_papers(&tar, |papers| papers["schema"] = 2.into()),
         with_papers(&tar, |papers| papers["id"] = "../../x".into()),
-        with_papers(&tar, |papers| papers["python"] = python.clone()),
+        with_papers(&tar, |papers| papers["python"] = python("../../../x")),
+        with_papers(&tar, |papers| papers["python"] = python(".releasectl")),
         with_papers(&tar, |papers| *papers = "no papers".into()),
     ];
     for lie in &lies {

@@ -1,8 +1,7 @@
 //! What is in a release, seen entry by entry, and the lines that are written of it.
 
 use crate::directory::{Dir, PathError, Result, kind};
-use crate::layout::STATE;
-use crate::pin::PREFIX;
+use crate::layout::is_code;
 use crate::walk::{Visit, walk};
 use nix::sys::stat::{FileStat, SFlag};
 use std::collections::HashMap;
@@ -124,11 +123,6 @@ pub struct Item {
 
 /// Directories, each by its path in the release, and what is in them. Sorted by path.
 pub type Listing = Vec<(PathBuf, Vec<Item>)>;
-
-/// Whether a name at the top of a release is part of it, not our record or a pin.
-pub fn is_code(name: &OsStr) -> bool {
-    name != STATE && !name.as_bytes().starts_with(PREFIX.as_bytes())
-}
 
 /// Looks at everything in a release, on its own file system, our records and pins left out. Files that are still what
 /// `before` says hold the blob it names.
