@@ -4,6 +4,7 @@
 use super::{Found, LockedTree, Result, Tree, remains};
 use crate::clock::Timestamp;
 use crate::directory::{Dir, kind};
+use crate::layout::ADOPTED;
 use crate::operation::{Begin, Operation, Outcome};
 use crate::predecessor::{self, Account, Condition, Told};
 use crate::release::{Manifest, Origin, ReleaseId, SourceKind};
@@ -90,6 +91,19 @@ impl LockedTree<'_> {
 }
 
 impl Tree {
+    /// Forgets what is known of a release that was there before us and is gone: what comes under its name is another one.
+    /// Durable on return.
+    pub(super) fn forget(&self, id: &ReleaseId) -> Result<()> {
+        if self.state().stat(ADOPTED)?.is_none() {
+            return Ok(());
+        }
+        let adopted = self.state().open_dir(ADOPTED)?;
+        if adopted.unlink(format!("{id}.json"))? {
+            adopted.sync()?;
+        }
+        Ok(())
+    }
+
     /// When the directory of a release was last changed, which is when it was made as far as anybody knows.
     pub(super) fn modified(&self, id: &ReleaseId) -> Option<Timestamp> {
         Timestamp::from_unix(self.open_release(id).ok()?.own_stat().ok()?.st_mtime)

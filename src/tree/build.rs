@@ -58,6 +58,7 @@ impl LockedTree<'_> {
         let now = self.actor.clock.now();
         let another = wanted.id.is_none().then(|| wanted.clone());
         let id = self.choose_id(wanted.id, now)?;
+        self.tree.forget(&id)?;
         let begin = self.create_begin(&id, wanted.cause);
         let seq = self.begin(&begin)?;
         let started = Instant::now();

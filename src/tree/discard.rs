@@ -75,7 +75,7 @@ impl LockedTree<'_> {
                     Err(refuse("something else was put in its place meanwhile").into())
                 }
                 // Where there is nothing, somebody else has just emptied the trash.
-                _ => Ok(None),
+                _ => self.tree.forget(id).map(|()| None),
             },
             Err(error) if error.is(Errno::EXDEV) => {
                 self.disown(id, &dir)?;
@@ -106,6 +106,8 @@ impl Discarded {
             }
             let last = removal::delete(tree.releases(), OsStr::new(id.as_str()), tell);
             if last.left.is_empty() {
+                // What is not forgotten now says that it is not ready, and is forgotten with the next of that name.
+                let _ = tree.forget(&id);
                 self.gone.push(id);
             }
             all.push(last);

@@ -83,6 +83,36 @@ fn p20_what_was_taken_over_is_activated_gone_back_to_and_cleaned_like_any_other(
 }
 
 #[test]
+fn p20_what_was_known_of_a_release_goes_with_it_and_makes_nothing_ready_that_comes_under_its_name() {
+    let old = "2026-11-20_09.15";
+    let taken_over = || {
+        let tree = of_old();
+        tree.done(&["init"]);
+        tree.create("new");
+        tree.done(&["activate", "new"]);
+        tree.done(&["unpin", old]);
+        assert_eq!(tree.states()[old], "ready");
+        tree
+    };
+    for words in [&["remove", old][..], &["clean", "--keep", "0"]] {
+        let tree = taken_over();
+        tree.done(words);
+        // Half of what another tool copies.
+        fs::create_dir(tree.release(old)).unwrap();
+        fs::write(tree.release(old).join("file"), "").unwrap();
+        assert!(!tree.states().contains_key(old), "{words:?}: {:?}", tree.states());
+    }
+    // One that went by another hand, and half of what we build.
+    let tree = taken_over();
+    fs::remove_dir_all(tree.release(old)).unwrap();
+    let source = tree.source("x").display().to_string();
+    // The first rename is that of RELEASES.txt.
+    tree.killed("renameat:signal=SIGKILL:when=2", &["create", &source, "--id", old]);
+    assert_eq!(tree.states()[old], "incomplete");
+    tree.ends(3, &["activate", old]);
+}
+
+#[test]
 fn p08_what_a_file_system_has_of_its_own_is_no_release() {
     let tree = Sandbox::new();
     fs::create_dir_all(tree.at("releases/lost+found")).unwrap();

@@ -53,6 +53,7 @@ pub fn all() -> Vec<Case> {
         Case::of("create with a step", One, |start, _| create(&source(start, "made", MAKE))),
         Case { ends: 1, ..Case::of("create that fails", One, |start, _| create(&source(start, "fails", FAIL))) },
         Case::of("create anew", One, create_anew),
+        Case::of("create under the name of what was taken over", One, create_again),
         Case { unsynced: Some(Unsynced::Content("/tree/releases/A/version")), ..Case::verb(&verbs::ACTIVATE, Three) },
         Case { unsynced: Some(Unsynced::Content("/tree/releases/B/version")), ..Case::verb(&verbs::ROLLBACK, Three) },
         Case::of("activate beside RELEASES.txt", Three, beside_releases_txt),
@@ -97,6 +98,16 @@ fn create_anew(start: &Start, tree: &Sandbox) -> Vec<String> {
     tree.killed("syncfs:signal=SIGKILL:when=2", &create(&source));
     fs::remove_file(tree.release("N").join("releasectl.toml")).unwrap();
     words(&["create", source.to_str().unwrap(), "--resume", "N"])
+}
+
+/// N was another tool's, was taken over, and was removed by another hand.
+fn create_again(start: &Start, tree: &Sandbox) -> Vec<String> {
+    let source = source(start, "made", MAKE);
+    fs::create_dir(tree.release("N")).unwrap();
+    fs::write(tree.release("N").join("version"), "N").unwrap();
+    tree.done(&["init"]);
+    fs::remove_dir_all(tree.release("N")).unwrap();
+    create(&source)
 }
 
 fn init_again(_: &Start, tree: &Sandbox) -> Vec<String> {
