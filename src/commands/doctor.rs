@@ -3,7 +3,7 @@
 use super::activation::alive;
 use super::programs::{configured, connect, debt, ours, wired};
 use super::{Context, Outcome};
-use crate::directory::kind;
+use crate::directory::{PathError, kind};
 use crate::error::Result;
 use crate::identity::as_root;
 use crate::journal;
@@ -12,7 +12,7 @@ use crate::release;
 use crate::sharing;
 use crate::supervisor::Supervisor;
 use crate::supervisor::rpc::methods::{Process, State};
-use crate::tree::{Found, Live, Tree, TreeError};
+use crate::tree::{Entry, Found, Live, Tree, TreeError};
 use crate::usage;
 use nix::sys::stat::SFlag;
 use serde::Serialize;
@@ -111,6 +111,7 @@ fn current(context: &Context, tree: &Tree) -> Check {
                 )
             }
             Err(error @ TreeError::Foreign(_)) => established(name, Err(error.into())),
+            Err(TreeError::Path(error)) if is_shut(&error) => established(name, Err(error.into())),
             Err(error) => Check::bad(name, error.to_string(), "`releasectl rollback`, or `activate` another release"),
         },
         Live::Elsewhere(target) => {
@@ -118,6 +119,10 @@ fn current(context: &Context, tree: &Tree) -> Check {
             Check::bad(name, message, "`releasectl activate` a release of `releasectl list`")
         }
     }
+}
+
+fn is_shut(error: &PathError) -> bool {
+    error.cause.kind() == std::io::ErrorKind::PermissionDenied
 }
 
 fn previous(context: &Context, tree: &Tree) -> Result<Check> {
@@ -142,6 +147,13 @@ fn releases(tree: &Tree) -> Result<Check> {
         wanted.map(|entry| entry.name.to_string_lossy().into_owned()).collect()
     };
     let damaged = named(|found| matches!(found, Found::Damaged(..)));
+    // What only may not be read, as after a move to where the users have other numbers, is nothing to be removed.
+    for id in entries.iter().filter(|entry| matches!(entry.found, Found::Damaged(..))).filter_map(Entry::id) {
+        match tree.release(id) {
+            Err(TreeError::Path(error)) if is_shut(&error) => return Err(error.into()),
+            _ => {}
+        }
+    }
     if !damaged.is_empty() {
         let hint = "such a release is never cleaned; remove it yourself if it is not live and no later version made it";
         return Ok(Check::bad(name, format!("manifests that cannot be used: {}", damaged.join(", ")), hint));

@@ -252,6 +252,9 @@ fn an_entry_that_cannot_be_looked_into_hides_no_other() {
     assert!(tree.ends(0, &["list"]).stderr.contains("release closed cannot be used"));
     assert!(tree.ends(0, &["status"]).stdout.contains("current     B"));
     assert!(fails(&tree, 1, &["activate", "closed"]).contains("Permission denied"));
+    // It may be as good as any other.
+    let doctor = tree.ends(6, &["doctor"]).stdout;
+    assert!(doctor.contains("Permission denied") && !doctor.contains("remove it yourself"), "{doctor}");
     assert_eq!(gone(&tree.json(&["clean", "--keep", "0"])), Vec::<String>::new());
     tree.done(&["rollback"]);
     assert_eq!(tree.live().as_deref(), Some("A"));
