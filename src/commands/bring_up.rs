@@ -214,6 +214,19 @@ pub(super) fn install(context: &Context, config: &Path, files: &[(String, String
     Ok(())
 }
 
+/// Why nothing can be gone back to.
+const NOTHING_BEFORE: &str = "nothing else was live before it";
+
+/// What to go back to if `to`, which is live already, does not come up now either; or why there is nothing. What was left
+/// since it was bad is not: nobody who repeats a way back wants it.
+fn before(tree: &Tree, standing: &Standing, to: &ReleaseId) -> Result<ReleaseId, String> {
+    let from = standing.owed.from.iter().rev().find(|from| *from != to).ok_or(NOTHING_BEFORE)?;
+    match tree.release(from).ok().and_then(|manifest| manifest.bad) {
+        Some(why) => Err(format!("{from}, which was live before it, is bad: {why}")),
+        None => Ok(from.clone()),
+    }
+}
+
 /// A change under way: everything is known and checked.
 struct Passage<'a> {
     context: &'a Context,
@@ -229,14 +242,14 @@ impl Passage<'_> {
         let (to, cause) = (self.wanted.to, self.wanted.cause);
         let stays = standing.live.as_ref() == Some(to);
         let (seq, from) = if stays {
-            (standing.owed.since, standing.owed.from.iter().rev().find(|from| *from != to).cloned())
+            (standing.owed.since, before(locked.tree(), standing, to))
         } else {
             let programs = Following::Up(self.up.clone());
             let flip = Flip { programs, ..Flip::of(self.wanted.operation, Some(to.clone()), cause) };
             let flipped = locked.flip(flip);
             self.context.tell(locked);
             let flipped = flipped?;
-            (Some(flipped.seq), flipped.from)
+            (Some(flipped.seq), flipped.from.ok_or_else(|| NOTHING_BEFORE.to_owned()))
         };
         let step = Step { before: &self.way.before, wanted: self.up.clone(), back: None, cause };
         let brought = bring(self.context, locked.tree(), self.supervisor.as_ref(), &self.way.side, step);
@@ -271,7 +284,7 @@ impl Passage<'_> {
         &self,
         locked: &mut LockedTree<'_>,
         seq: Option<u64>,
-        from: Option<ReleaseId>,
+        from: Result<ReleaseId, String>,
         setback: Setback,
         activation: Activation,
     ) -> Activation {
@@ -280,11 +293,12 @@ impl Passage<'_> {
         let hint = setback.hint.clone();
         let target = match (self.way.side.settings.activate.on_failure, from, seq) {
             (OnFailure::Stay, ..) => Err("as on_failure = \"stay\" says".to_owned()),
-            (OnFailure::Rollback, Some(from), Some(seq)) => match locked.tree().activatable(&from) {
+            (OnFailure::Rollback, Ok(from), Some(seq)) => match locked.tree().activatable(&from) {
                 Ok(_) => Ok((from, seq)),
                 Err(error) => Err(format!("{from} cannot be gone back to: {error}")),
             },
-            (OnFailure::Rollback, ..) => Err("nothing else was live before it".to_owned()),
+            (OnFailure::Rollback, Err(why), _) => Err(why),
+            (OnFailure::Rollback, Ok(_), None) => Err(NOTHING_BEFORE.to_owned()),
         };
         let (rolled_back, ending) = match target {
             Ok((from, seq)) => self.go_back(locked, seq, &from, setback),
