@@ -146,7 +146,6 @@ fn releases(tree: &Tree) -> Result<Check> {
         let wanted = entries.iter().filter(|entry| wanted(&entry.found));
         wanted.map(|entry| entry.name.to_string_lossy().into_owned()).collect()
     };
-    let damaged = named(|found| matches!(found, Found::Damaged(..)));
     // What only may not be read, as after a move to where the users have other numbers, is nothing to be removed.
     for id in entries.iter().filter(|entry| matches!(entry.found, Found::Damaged(..))).filter_map(Entry::id) {
         match tree.release(id) {
@@ -154,8 +153,14 @@ fn releases(tree: &Tree) -> Result<Check> {
             _ => {}
         }
     }
+    let why = |entry: &Entry| match &entry.found {
+        Found::Damaged(id, why) => Some(format!("{id} ({why})")),
+        _ => None,
+    };
+    let damaged: Vec<String> = entries.iter().filter_map(why).collect();
     if !damaged.is_empty() {
-        let hint = "such a release is never cleaned; remove it yourself if it is not live and no later version made it";
+        let hint = "`mv` a renamed one back; any other is never cleaned: remove it yourself if it is not live and no later \
+                    version made it";
         return Ok(Check::bad(name, format!("manifests that cannot be used: {}", damaged.join(", ")), hint));
     }
     let incomplete = named(|found| match found {

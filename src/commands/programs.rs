@@ -63,14 +63,15 @@ pub(super) fn declared(context: &Context, tree: &Tree, id: &ReleaseId) -> Result
     Ok(declared_in(&tree.open_release(id)?)?)
 }
 
-/// What may run now: what the live release declares, and those that the programs may still run from. Where nothing is live
-/// it is what was live last. What cannot be read is left out, and told: its programs are not touched.
+/// What may run now: what the live release declares, and those that the programs may still run from, be it that another
+/// hand has moved `current` away from one. Where nothing is live it is what was live last. What cannot be read is left out, and told: its programs are not touched.
 pub(super) fn ours(context: &Context, tree: &Tree, standing: &Standing) -> Declared {
     let last = || standing.chain.candidates(None).next();
     let live = standing.live.as_ref().or_else(last);
     let mut all = Declared::default();
     all.groups.extend(standing.owed.gone.iter().map(|group| (group.clone(), BTreeSet::new())));
-    for id in standing.owed.from.iter().chain(live) {
+    let left = standing.believed.as_ref().filter(|_| standing.was_moved());
+    for id in standing.owed.from.iter().chain(left).chain(live) {
         if tree.open_release(id).is_err() {
             continue;
         }
@@ -343,7 +344,14 @@ pub(super) fn wired(context: &Context, tree: &Tree, config: &Path) -> Result<Opt
         };
         return Ok((same && !found.is_empty()).then_some("copy"));
     }
-    Ok(match as_root(|| wire::status(config, tree.layout().root(), owner(context)))? {
+    let by = |root: &Path| as_root(|| wire::status(config, root, owner(context)));
+    let mut found = by(tree.layout().root())?;
+    // A tree that was moved is reached through a link where it was: what supervisord reads there is the same.
+    let given = &context.config.root;
+    if matches!(found, Wired::No | Wired::Elsewhere) && given.is_absolute() {
+        found = by(given)?;
+    }
+    Ok(match found {
         Wired::Yes => Some("include"),
         Wired::ByHand => Some("by_hand"),
         Wired::Elsewhere | Wired::No => None,

@@ -33,6 +33,8 @@ pub struct Status {
     pub free_bytes: u64,
     /// Inodes free for us, where a file system has only so many.
     pub free_inodes: Option<u64>,
+    /// What a person should hear of it. They are told on standard error too.
+    pub warnings: Vec<String>,
 }
 
 /// An operation that is under way, or was cut off and is settled by the next change.
@@ -71,15 +73,17 @@ pub fn run(context: &Context) -> Result<Outcome> {
         let (to, by) = (begin.to.clone(), begin.by.clone());
         Unfinished { operation: begin.operation, to, by }
     });
+    let mut warnings = Vec::new();
     if let crate::tree::Live::Elsewhere(target) = &live {
-        context.stages.warn(&format!("current leads to {}, which is no release here", target.display()));
+        warnings.push(format!("current leads to {}, which is no release here", target.display()));
     }
-    let programs = programs(context, &tree, &standing);
+    let programs = programs(context, &tree, &standing, &mut warnings);
     let space = tree.releases().space()?;
     let previous = tree.rollback_target(&standing).unwrap_or_else(|error| {
-        context.stages.warn(&error.to_string());
+        warnings.push(error.to_string());
         None
     });
+    warnings.iter().for_each(|warning| context.stages.warn(warning));
     Ok(Outcome::Status(Status {
         fingerprint: fingerprint(context, &tree, standing.live.as_ref(), previous.as_ref()),
         previous,
@@ -89,6 +93,7 @@ pub fn run(context: &Context) -> Result<Outcome> {
         free_bytes: space.blocks_available() * space.fragment_size(),
         free_inodes: (space.files() > 0).then(|| space.files_available()),
         current: standing.live,
+        warnings,
     }))
 }
 
@@ -108,19 +113,19 @@ fn fingerprint(context: &Context, tree: &Tree, live: Option<&ReleaseId>, previou
 }
 
 /// This environment's programs. That supervisord does not answer is told; the rest is worth knowing all the same.
-fn programs(context: &Context, tree: &Tree, standing: &Standing) -> Vec<Program> {
+fn programs(context: &Context, tree: &Tree, standing: &Standing, warnings: &mut Vec<String>) -> Vec<Program> {
     let Some(config) = configured(context) else { return Vec::new() };
     let owned = ours(context, tree, standing);
     if owned.groups.is_empty() {
         return Vec::new();
     }
     if let Some((message, hint)) = debt(tree, standing) {
-        context.stages.warn(&format!("{message}: {hint}"));
+        warnings.push(format!("{message}: {hint}"));
     }
     match connect(config).and_then(|supervisor| as_root(|| supervisor.owned(&owned))) {
         Ok(processes) => processes.into_iter().map(Program::from).collect(),
         Err(error) => {
-            context.stages.warn(&error.to_string());
+            warnings.push(error.to_string());
             Vec::new()
         }
     }

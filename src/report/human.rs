@@ -93,7 +93,8 @@ pub fn outcome(outcome: &Outcome, paint: Paint, quiet: bool) -> String {
         Outcome::Clean(_) => Ok(()),
         Outcome::Pin(pinned) => match &pinned.keep_until {
             Some(pin) => writeln!(out, "{} is {}", pinned.release, kept(*pin)),
-            None => writeln!(out, "{} is not pinned", pinned.release),
+            None if pinned.changed => writeln!(out, "{} is not pinned any more", pinned.release),
+            None => writeln!(out, "{} was not pinned", pinned.release),
         },
     };
     paint.finish(&out)
@@ -291,8 +292,9 @@ fn history(out: &mut String, history: &History) -> std::fmt::Result {
         };
         let at = entry.at.to_string();
         write!(out, "{at} {:<wide$} {:<10} {:<11} {what}", entry.by, entry.operation, entry.outcome)?;
-        if let Some(note) = &entry.note {
-            write!(out, " ({})", note.replace('\n', "; "))?;
+        // Of what a program said `show`, `log` and the document have the rest.
+        if let Some(note) = entry.note.as_deref().and_then(|note| note.lines().next()) {
+            write!(out, " ({note})")?;
         }
         writeln!(out)?;
     }

@@ -197,6 +197,16 @@ fn a_damaged_manifest_is_damage_and_the_other_releases_go_on() {
 }
 
 #[test]
+fn a_release_that_a_person_renamed_is_told_with_its_own_name_and_is_well_when_it_has_it_back() {
+    let tree = Sandbox::with_live(&["A", "B"]);
+    fs::rename(tree.release("B"), tree.release("B.broken")).unwrap();
+    let said = tree.ends(6, &["doctor"]).stdout;
+    assert!(said.contains("B.broken (it is that of B)") && said.contains("`mv` a renamed one back"), "{said}");
+    fs::rename(tree.release("B.broken"), tree.release("B")).unwrap();
+    tree.done(&["doctor"]);
+}
+
+#[test]
 fn a_lock_or_journal_that_is_no_file_is_damage_that_doctor_names() {
     for name in ["lock", "journal.jsonl"] {
         for oddity in ["a directory", "a FIFO", "a link"] {

@@ -79,4 +79,9 @@ fn the_history_names_what_was_removed_and_has_a_line_for_each_operation() {
     let shown = tree.done(&["history", "-n", "5"]);
     assert_eq!(shown.lines().count(), 5, "{shown}");
     assert!(shown.lines().next().unwrap().ends_with(" A") && shown.contains(" D, E\n"), "{shown}");
+    assert!(
+        shown.contains("exit status: 1)\n") && !shown.contains("; second"),
+        "what it printed is in the log: {shown}"
+    );
+    assert!(entries[4]["note"].as_str().unwrap().contains("second"), "{entries}");
 }

@@ -46,6 +46,22 @@ fn a_release_without_programs_is_not_confirmed_while_some_run(version: Version) 
     assert_eq!(world.history(), ["activate A done"]);
 }
 
+#[test]
+fn what_another_hand_left_running_is_seen_though_what_is_live_declares_none() {
+    let mut world = world(Version::Debian);
+    world.build("B", "", &[]);
+    fs::remove_file(world.tree.at("current")).unwrap();
+    symlink("releases/B", world.tree.at("current")).unwrap();
+    let status = world.json(0, "status");
+    assert_eq!(status["programs"].as_array().unwrap().len(), PROGRAMS.len(), "{status}");
+    let told = "not all programs are known to run from B";
+    assert!(status["warnings"][0].as_str().unwrap().contains(told), "{status}");
+    world.ends(6, "doctor");
+    world.kill();
+    let status = world.json(0, "status");
+    assert!(status["warnings"][1].as_str().unwrap().contains("cannot reach supervisord"), "{status}");
+}
+
 fn a_broken_file_is_refused_before_the_flip(version: Version) {
     let world = world(version);
     for (number, broken) in [

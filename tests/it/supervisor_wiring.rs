@@ -349,3 +349,17 @@ fn a_deploy_that_was_killed_while_programs_moved_is_gone_on_with() {
     world.is_well(&second, &["one", "two"]);
     assert!(world.tree.at("finished").exists());
 }
+
+#[test]
+fn a_tree_that_was_moved_is_wired_through_the_link_where_it_was() {
+    let world = World::new();
+    world.build("A", &sleeper("web", ""), &[]);
+    world.done("activate A");
+    let moved = world.tree.beside("moved");
+    fs::rename(world.tree.root(), &moved).unwrap();
+    std::os::unix::fs::symlink(&moved, world.tree.root()).unwrap();
+    assert_eq!(world.json(0, "supervisor status")["wired"], "include");
+    world.build("B", &sleeper("web", ""), &[]);
+    world.done("activate B");
+    assert_eq!(world.states()["web"], "RUNNING");
+}
