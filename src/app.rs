@@ -366,7 +366,13 @@ fn whole(root: &Path) -> Result<PathBuf> {
     }
     let absolute = std::path::absolute(root).map_err(|cause| wrong(cause.to_string()))?;
     let existing = absolute.ancestors().find(|path| path.symlink_metadata().is_ok()).unwrap_or(Path::new("/"));
-    let real = std::fs::canonicalize(existing).map_err(|cause| wrong(cause.to_string()))?;
+    let real = std::fs::canonicalize(existing).map_err(|cause| match std::fs::read_link(existing) {
+        Ok(target) if cause.kind() == std::io::ErrorKind::NotFound => {
+            let why = format!("{} leads to {}, which is not there", existing.display(), target.display());
+            wrong(why).hint("see whether its disk is mounted")
+        }
+        _ => wrong(cause.to_string()),
+    })?;
     let rest = absolute.strip_prefix(existing).unwrap_or(Path::new(""));
     if rest.components().any(|part| part == std::path::Component::ParentDir) {
         return Err(wrong("it goes up from a directory that is not there".to_owned()));

@@ -102,7 +102,8 @@ impl From<PathError> for Error {
             std::io::ErrorKind::PermissionDenied => {
                 // A root run has become that user: what is in its way then is on the way to the path.
                 "run it as the owner of the tree, or as root with `user` configured; \
-                 if it was, `namei -l` and `lsattr -d` of that path show what is in the owner's way"
+                 if it was, `namei -l` and `lsattr -d` of that path show what is in the owner's way, \
+                 and `chown -R` gives back what is another's now"
             }
             std::io::ErrorKind::NotADirectory => {
                 "a directory must be there itself: no file, and no link to a directory; it may be a mount"

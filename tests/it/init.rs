@@ -196,3 +196,15 @@ fn a_tree_on_nfs_is_refused_before_anything_is_made_unless_the_host_allows_it() 
     assert_eq!(tree.live().as_deref(), Some("A"));
     assert!(run(&["doctor", "--config", config]).stdout.contains("the host's file allows"));
 }
+
+#[test]
+fn a_root_whose_disk_is_not_mounted_is_told_with_where_it_leads() {
+    let tree = Sandbox::new();
+    std::os::unix::fs::symlink(tree.beside("disk"), tree.root()).unwrap();
+    for words in [&["status"][..], &["deploy", tree.source("A").to_str().unwrap()]] {
+        let said = tree.ends(2, words).stderr;
+        let leads = format!("leads to {}, which is not there", tree.beside("disk").display());
+        assert!(said.contains(&leads) && said.contains("is mounted"), "{said}");
+    }
+    assert!(!tree.beside("disk").exists());
+}
