@@ -9,6 +9,9 @@
 //!   built it once it is ready. It is a flock on the release's own directory, so it follows the release wherever it is
 //!   renamed.
 //!
+//! A third is held for moments and is the last in order: a flock on the `.releasectl` of a release that is ready, by
+//! whoever changes its manifest. It is not held for anything else, so that it may be waited for.
+//!
 //! Order: lease before tree lock. While holding the tree lock a lease may only be tried, never waited for.
 //!
 //! All descriptors are close-on-exec, so no child inherits the tree lock; only `exec` lets its lease live on, on purpose.

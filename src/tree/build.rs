@@ -1,22 +1,25 @@
 //! A release being built: its name reserved, its lease held, its manifest telling how far it is.
 
 use super::locked::with_room;
-use super::{Listing, LockedTree, Result, Tree, TreeError, inventory};
+use super::{LARGEST_MANIFEST, Listing, LockedTree, Result, Tree, TreeError, inventory};
 use crate::clock::Timestamp;
 use crate::directory::{Dir, Identity, PathError};
 use crate::layout::{BUILD_LOG, MANIFEST, STATE, is_code};
-use crate::lock::{Lease, LockError};
+use crate::lock::{Lease, LockError, Wait};
 use crate::operation::{Begin, Operation, Outcome};
 use crate::pin::Pin;
 use crate::release::{Manifest, Origin, ReleaseId, StepRecord};
 use crate::removal;
-use crate::sealed::seal;
+use crate::sealed::{seal, unseal};
 use crate::transfer::{copy_tree, masked};
 use nix::errno::Errno;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How long somebody else who changes a release's records is waited for.
+const MOMENT: Wait = Wait::For(Duration::from_secs(5));
 
 /// What a new release is to be.
 #[derive(Clone, Debug)]
@@ -200,7 +203,7 @@ impl Build {
     pub fn record_durable(&mut self, step: StepRecord) -> Result<()> {
         self.manifest.steps.retain(|other| other.name != step.name);
         self.manifest.steps.push(step);
-        Ok(write_manifest(&self.state, &self.manifest)?)
+        self.write()
     }
 
     /// Records that a step is over once [`Build::ready`] has made durable what it made, and not if that fails: what could
@@ -218,7 +221,7 @@ impl Build {
     /// Forgets steps, so that they are run again. Durable on return.
     pub fn forget(&mut self, forgotten: impl Fn(&StepRecord) -> bool) -> Result<()> {
         self.manifest.steps.retain(|step| !forgotten(step));
-        Ok(write_manifest(&self.state, &self.manifest)?)
+        self.write()
     }
 
     /// Writes down what is in the release now, for [`super::compare`].
@@ -248,7 +251,7 @@ impl Build {
     pub fn record_anew(&mut self) -> Result<()> {
         self.take_inventory()?;
         self.dir.sync_file_system()?;
-        Ok(write_manifest(&self.state, &self.manifest)?)
+        self.write()
     }
 
     /// Takes what has been done to the code for granted: a resumed build does not take it for damage.
@@ -301,6 +304,18 @@ impl Build {
         Ok(())
     }
 
+    /// Writes the manifest. Of a release that is ready others say whether it is good, meanwhile too: that stays.
+    fn write(&mut self) -> Result<()> {
+        let _alone = self.manifest.ready_at.map(|_| alone(&self.state)).transpose()?;
+        if self.manifest.ready_at.is_some()
+            && let Some(there) = self.state.read_file(MANIFEST, LARGEST_MANIFEST)?
+            && let Some(Manifest { bad, .. }) = unseal(&there)
+        {
+            self.manifest.bad = bad;
+        }
+        Ok(write_manifest(&self.state, &self.manifest)?)
+    }
+
     /// Records why the build failed. The release stays incomplete.
     pub fn failed(&mut self, why: &str) -> Result<()> {
         self.manifest.failure = Some(why.to_owned());
@@ -327,6 +342,11 @@ fn open_log(state: &Dir) -> Result<File> {
 /// Lets whoever may enter the directories in a release enter the release itself, whatever umask it was made with.
 fn open_like_its_content(dir: &Dir) -> Result<()> {
     Ok(dir.set_mode(0o755 & !masked())?)
+}
+
+/// Keeps everybody else who changes the records of a release that is ready from it, for as long as one is changed.
+pub(super) fn alone(state: &Dir) -> Result<Lease> {
+    Ok(Lease::wait_exclusive(state, MOMENT)?.ok_or_else(|| LockError::held(state))?)
 }
 
 /// Whoever looks takes no lease, so one that cannot be had is really held.

@@ -1,5 +1,6 @@
 //! The guard: a tree whose lock is held, with its history settled.
 
+use super::build::alone;
 use super::{Result, Tree, TreeError};
 use crate::clock::{Clock, Timestamp, seconds_since};
 use crate::directory::PathError;
@@ -177,8 +178,10 @@ impl LockedTree<'_> {
 
     /// Sets or clears what makes a release bad. That it could not be done is only noticed.
     pub(super) fn mark(&mut self, id: &ReleaseId, bad: Option<String>) {
-        let marked = self.tree.release(id).and_then(|mut manifest| {
-            manifest.bad = bad;
+        let marked = self.tree.open_release(id).and_then(|dir| {
+            // One that was there before us may have no records of its own.
+            let _alone = dir.stat(STATE)?.map(|_| alone(&dir.open_dir(STATE)?)).transpose()?;
+            let manifest = Manifest { bad, ..self.tree.release(id)? };
             self.write_manifest(&manifest)
         });
         if let Err(error) = marked {

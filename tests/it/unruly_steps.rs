@@ -40,6 +40,24 @@ fn a_step_that_fails_when_the_release_is_live_already_leaves_it_so_and_is_not_a_
 }
 
 #[test]
+fn p04_what_is_gone_back_from_while_its_last_steps_run_stays_bad_and_its_steps_stay_done() {
+    let tree = Sandbox::with_live(&["A", "C"]);
+    let run = step("tell", "finish", "gate within\n");
+    let source = tree.code("code", &run, &[("version", "B")]);
+    let deploy = tree.run_to("within", &["deploy", &source, "--keep-days", "1"]);
+    let id = tree.live().unwrap();
+    tree.done(&["rollback"]);
+    // What the last flip says of a release is written again where it is missing; this is not the last one any more.
+    tree.done(&["activate", "A"]);
+    tree.open_gate();
+    let answer = deploy.answer();
+    assert_eq!(answer.code, 0, "{}", answer.stderr);
+    assert_eq!(tree.states()[&id], "bad");
+    let steps = tree.json(&["show", &id])["steps"].to_string();
+    assert!(steps.contains("tell"), "{steps}");
+}
+
+#[test]
 fn a_step_that_hangs_is_ended_when_its_time_is_up() {
     let tree = Sandbox::with_live(&["A"]);
     let said = deploy_with(&tree, 1, "echo $$ >\"$place/pid\"\nsleep 1000 & wait\n", "timeout = '1s'\n");
