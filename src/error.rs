@@ -111,7 +111,7 @@ impl From<PathError> for Error {
             std::io::ErrorKind::InvalidInput if error.cause.raw_os_error().is_none() => {
                 "take it away from there, and repeat"
             }
-            _ => shortage(&error.cause).unwrap_or("see `releasectl doctor`"),
+            _ => remedy(&error.cause).unwrap_or("see `releasectl doctor`"),
         };
         Self::new(Kind::Failed, error.to_string()).hint(hint)
     }
@@ -259,7 +259,7 @@ impl From<SourceError> for Error {
 impl From<ToolError> for Error {
     fn from(error: ToolError) -> Self {
         let hint = match &error {
-            ToolError::Start { cause, .. } => shortage(cause).unwrap_or(
+            ToolError::Start { cause, .. } => remedy(cause).unwrap_or(
                 "install it where PATH leads, for a root run in /usr/local/bin or /usr/bin; \
                      if it is there, its own interpreter or /dev/null may not be",
             ),
@@ -272,11 +272,16 @@ impl From<ToolError> for Error {
     }
 }
 
-/// What to do if there was not enough of what a process may have only so much of.
-fn shortage(cause: &std::io::Error) -> Option<&'static str> {
+/// What to do if there was not enough of what a process may have only so much of, or if the disk fails.
+fn remedy(cause: &std::io::Error) -> Option<&'static str> {
     match nix::errno::Errno::from_raw(cause.raw_os_error()?) {
         nix::errno::Errno::EMFILE => Some("look at `ulimit -n`, then repeat"),
         nix::errno::Errno::EAGAIN => Some("look at `ulimit -u`, then repeat"),
+        nix::errno::Errno::ENOMEM => Some("there is too little memory, see `free` and `dmesg`; then repeat"),
+        // What a file system says of a disk that does not answer, and of what it finds wrong on it.
+        nix::errno::Errno::EIO | nix::errno::Errno::EUCLEAN | nix::errno::Errno::EBADMSG => {
+            Some("the disk or its file system fails: see `dmesg`, mend that, then `releasectl doctor`")
+        }
         _ => None,
     }
 }

@@ -3,7 +3,7 @@
 use super::activation::alive;
 use super::programs::{configured, connect, debt, ours, wired};
 use super::{Context, Outcome};
-use crate::directory::{PathError, kind};
+use crate::directory::kind;
 use crate::error::Result;
 use crate::identity::as_root;
 use crate::journal;
@@ -111,7 +111,7 @@ fn current(context: &Context, tree: &Tree) -> Check {
                 )
             }
             Err(error @ TreeError::Foreign(_)) => established(name, Err(error.into())),
-            Err(TreeError::Path(error)) if is_shut(&error) => established(name, Err(error.into())),
+            Err(TreeError::Path(error)) => established(name, Err(error.into())),
             Err(error) => Check::bad(name, error.to_string(), "`releasectl rollback`, or `activate` another release"),
         },
         Live::Elsewhere(target) => {
@@ -119,10 +119,6 @@ fn current(context: &Context, tree: &Tree) -> Check {
             Check::bad(name, message, "`releasectl activate` a release of `releasectl list`")
         }
     }
-}
-
-fn is_shut(error: &PathError) -> bool {
-    error.cause.kind() == std::io::ErrorKind::PermissionDenied
 }
 
 fn previous(context: &Context, tree: &Tree) -> Result<Check> {
@@ -146,11 +142,10 @@ fn releases(tree: &Tree) -> Result<Check> {
         let wanted = entries.iter().filter(|entry| wanted(&entry.found));
         wanted.map(|entry| entry.name.to_string_lossy().into_owned()).collect()
     };
-    // What only may not be read, as after a move to where the users have other numbers, is nothing to be removed.
+    // What can only not be read, of a failing disk or where the users have other numbers, is nothing to be removed.
     for id in entries.iter().filter(|entry| matches!(entry.found, Found::Damaged(..))).filter_map(Entry::id) {
-        match tree.release(id) {
-            Err(TreeError::Path(error)) if is_shut(&error) => return Err(error.into()),
-            _ => {}
+        if let Err(TreeError::Path(error)) = tree.release(id) {
+            return Err(error.into());
         }
     }
     let why = |entry: &Entry| match &entry.found {

@@ -1,7 +1,7 @@
 //! `doctor`: what a later command would trip over is seen before.
 
 use crate::activate::Frozen;
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Answer, PROGRAM, Sandbox};
 use std::fs;
 use std::os::unix::fs::symlink;
 
@@ -67,4 +67,20 @@ fn a_current_that_somebody_removed_is_seen_with_what_brings_it_back() {
     tree.done(&["doctor"]);
     tree.done(&["deactivate", "--yes"]);
     assert!(tree.done(&["doctor"]).contains("nothing is live"));
+}
+
+#[test]
+fn p15_what_a_failing_disk_does_not_give_is_told_as_that_and_not_as_something_to_be_removed() {
+    let tree = Sandbox::with_live(&["A", "B"]);
+    let manifest = tree.release("A").join(".releasectl/release.json");
+    for (errno, hint) in [("EIO", "`dmesg`"), ("EUCLEAN", "`dmesg`"), ("ENOMEM", "too little memory")] {
+        let mut strace = tree.clean("strace");
+        strace.args(["-f", "-qq", "-o", "/dev/null", "-P"]).arg(&manifest);
+        strace.args(["-e", &format!("inject=read,pread64:error={errno}"), PROGRAM, "--root"]).arg(tree.root());
+        let doctor: Answer = strace.arg("doctor").output().unwrap().into();
+        let releases = doctor.stdout.split("BAD  releases").nth(1).unwrap_or_else(|| panic!("{}", doctor.stdout));
+        let told = releases.split("ok   ").next().unwrap();
+        assert!(told.contains(manifest.to_str().unwrap()) && told.contains(hint), "{told}");
+        assert!(!doctor.stdout.contains("remove it yourself"), "{}", doctor.stdout);
+    }
 }
