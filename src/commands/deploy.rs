@@ -1,7 +1,7 @@
 //! `deploy`: create, prepare steps, activate, finish steps, clean.
 
 use super::activate::{Expected, FASTER, expect, surprise};
-use super::activation::{Activation, alive};
+use super::activation::{Activation, Unconfirmed, alive};
 use super::assemble::run_step;
 use super::bring_up::{GoLive, go_live};
 use super::clean::{self, Clean};
@@ -179,10 +179,13 @@ fn carry_out(
     drop(locked);
     let (expected, steps) = (wanted.expected.as_ref(), build.manifest.steps.clone());
     let mut deploying = Deploying { context, tree, settings, from, expected, seq, steps };
-    let outcome = deploying.run(&mut build);
+    let mut outcome = deploying.run(&mut build);
     match context.lock_briefly(tree) {
         Ok(mut locked) => {
             locked.deploy_ended(seq, started, failure(&outcome));
+            if let Ok(activation) = &mut outcome {
+                see_overtaken(activation, build.id(), locked.standing().live.as_ref());
+            }
             context.tell(&mut locked);
         }
         Err(error) => {
@@ -206,6 +209,20 @@ fn failure(outcome: &Result<Activation>) -> Option<String> {
         Ok(activation) => activation.unconfirmed.as_ref().map(|unconfirmed| unconfirmed.message.clone()),
         Err(error) => Some(error.message.clone()),
     }
+}
+
+/// Whoever asked for the release to be live is told if it is so no more: while its last steps ran another command could
+/// go back, or make another one live.
+fn see_overtaken(activation: &mut Activation, id: &ReleaseId, live: Option<&ReleaseId>) {
+    if activation.unconfirmed.is_some() || live == Some(id) {
+        return;
+    }
+    let now = live.map_or("nothing", ReleaseId::as_str);
+    let message =
+        format!("release {id} was deployed to its end, but {now} is live: that was changed while its last steps ran");
+    let hint = Some(format!("`releasectl history` tells who did so; `releasectl activate {id}` makes it live again"));
+    (activation.confirmed, activation.rolled_back) = (false, live == activation.from.as_ref());
+    activation.unconfirmed = Some(Unconfirmed { message, hint });
 }
 
 fn refuse_changed_recipe(context: &Context, build: &Build, wanted: &Deploy) -> Result<()> {

@@ -40,21 +40,25 @@ fn a_step_that_fails_when_the_release_is_live_already_leaves_it_so_and_is_not_a_
 }
 
 #[test]
-fn p04_what_is_gone_back_from_while_its_last_steps_run_stays_bad_and_its_steps_stay_done() {
+fn p04_what_is_gone_back_from_while_its_last_steps_run_stays_bad_and_its_deploy_says_what_is_live() {
     let tree = Sandbox::with_live(&["A", "C"]);
     let run = step("tell", "finish", "gate within\n");
     let source = tree.code("code", &run, &[("version", "B")]);
-    let deploy = tree.run_to("within", &["deploy", &source, "--keep-days", "1"]);
+    let deploy = tree.run_to("within", &["deploy", &source]);
     let id = tree.live().unwrap();
     tree.done(&["rollback"]);
     // What the last flip says of a release is written again where it is missing; this is not the last one any more.
     tree.done(&["activate", "A"]);
     tree.open_gate();
     let answer = deploy.answer();
-    assert_eq!(answer.code, 0, "{}", answer.stderr);
+    assert_eq!(answer.code, 5, "{}", answer.stderr);
+    assert!(answer.stderr.contains("deployed to its end, but A is live") && answer.stdout.is_empty(), "{answer:?}");
     assert_eq!(tree.states()[&id], "bad");
     let steps = tree.json(&["show", &id])["steps"].to_string();
     assert!(steps.contains("tell"), "{steps}");
+    // There is nothing to go on with.
+    tree.refused(&["deploy", "--resume"]);
+    assert_eq!(tree.live().as_deref(), Some("A"));
 }
 
 #[test]
