@@ -217,14 +217,14 @@ pub(super) fn install(context: &Context, config: &Path, files: &[(String, String
 /// Why nothing can be gone back to.
 const NOTHING_BEFORE: &str = "nothing else was live before it";
 
-/// What to go back to if `to`, which is live already, does not come up now either; or why there is nothing. What was left
-/// since it was bad is not: nobody who repeats a way back wants it.
-fn before(tree: &Tree, standing: &Standing, to: &ReleaseId) -> Result<ReleaseId, String> {
-    let from = standing.owed.from.iter().rev().find(|from| *from != to).ok_or(NOTHING_BEFORE)?;
-    match tree.release(from).ok().and_then(|manifest| manifest.bad) {
-        Some(why) => Err(format!("{from}, which was live before it, is bad: {why}")),
-        None => Ok(from.clone()),
+/// What to go back to if `to`, which is live already, does not come up now either; or why there is nothing. Where `to` has
+/// been live all along but for what was tried meanwhile, what was tried is not.
+fn before(standing: &Standing, to: &ReleaseId) -> Result<ReleaseId, String> {
+    let from = &standing.owed.from;
+    if from.contains(to) {
+        return Err("it is what was gone back to".to_owned());
     }
+    from.last().cloned().ok_or_else(|| NOTHING_BEFORE.to_owned())
 }
 
 /// A change under way: everything is known and checked.
@@ -242,7 +242,7 @@ impl Passage<'_> {
         let (to, cause) = (self.wanted.to, self.wanted.cause);
         let stays = standing.live.as_ref() == Some(to);
         let (seq, from) = if stays {
-            (standing.owed.since, before(locked.tree(), standing, to))
+            (standing.owed.since, before(standing, to))
         } else {
             let programs = Following::Up(self.up.clone());
             let flip = Flip { programs, ..Flip::of(self.wanted.operation, Some(to.clone()), cause) };
@@ -320,10 +320,14 @@ impl Passage<'_> {
         let mut wanted = self.up.clone();
         wanted.extend(setback.up);
         let first = setback.why.lines().next().unwrap_or_default();
+        let bad = format!("it did not come up: {first}");
+        // Where `from` does not come up any more either, that says nothing of what a rollback went to, which was up once.
+        let undone = self.wanted.operation == Operation::Rollback;
+        let operation = if undone { Operation::Activate } else { Operation::Rollback };
         let flip = Flip {
             programs: Following::Up(wanted.clone()),
-            bad: Some(format!("it did not come up: {first}")),
-            ..Flip::of(Operation::Rollback, Some(from.clone()), &format!("{to} did not come up"))
+            bad: (!undone).then(|| bad.clone()),
+            ..Flip::of(operation, Some(from.clone()), &format!("{to} did not come up"))
         };
         let started = Instant::now();
         let flipped = match locked.flip(flip) {
@@ -336,6 +340,9 @@ impl Passage<'_> {
         self.conclude(locked, Some(seq), Outcome::Returned, Some(setback.why.clone()));
         let ending = match self.bring_back(locked.tree(), from, wanted, setback.pids) {
             Ok(()) => {
+                if undone {
+                    locked.condemn(to, bad);
+                }
                 locked.confirmed(flipped.seq, Outcome::Done, started, None);
                 format!("release {from} is live again, and came up")
             }

@@ -139,6 +139,12 @@ impl LockedTree<'_> {
         Ok(())
     }
 
+    /// Makes `id` bad, which a rollback went to in vain. That it could not be done is only noticed.
+    pub fn condemn(&mut self, id: &ReleaseId, why: String) {
+        self.mark(id, Some(why));
+        self.keep_ledger();
+    }
+
     /// Writes what the flip `of` came to. With [`Outcome::Done`] the programs are up from the live release.
     pub fn confirmed(&mut self, of: u64, outcome: Outcome, started: Instant, note: Option<String>) {
         self.tell(Event::Confirmed(Done { of, outcome, seconds: seconds_since(started), note }));

@@ -63,6 +63,7 @@ mod sshd;
 mod status;
 mod supervised;
 mod supervisor_down;
+mod supervisor_in_vain;
 mod supervisor_kills;
 mod supervisor_outages;
 mod supervisor_return;

@@ -128,28 +128,6 @@ fn a_failed_rollback_brings_back_what_was_live_and_says_so() {
     assert_eq!(world.tree.states()["B"], "ready");
 }
 
-/// As on a fleet whose other hosts are told to go back too: what is at fault is neither of the releases.
-#[test]
-fn a_way_back_that_is_repeated_never_makes_live_what_it_left() {
-    let world = World::new();
-    let conf = script("web", "web.sh", "");
-    for id in ["A", "B"] {
-        world.build(id, &conf, &[("web.sh", "test ! -e ../../broken || exit 3; exec sleep 1000\n")]);
-    }
-    world.done("activate A");
-    fs::write(world.tree.at("broken"), "").unwrap();
-    world.ends(5, "activate B");
-    for again in ["rollback --to A --expect-current B", "activate A"] {
-        let said = world.ends(5, again).stderr;
-        assert!(said.contains("A stays live: B, which was live before it, is bad: it did not come up"), "{said}");
-        assert_eq!(world.tree.live().as_deref(), Some("A"));
-        assert_eq!((world.tree.states()["A"].as_str(), world.tree.states()["B"].as_str()), ("ready", "bad"));
-    }
-    fs::remove_file(world.tree.at("broken")).unwrap();
-    world.done("rollback --to A --expect-current B");
-    world.is_well("A", &["web"]);
-}
-
 #[test]
 fn a_deploy_that_does_not_come_up_runs_no_finish_steps_and_is_on_record() {
     let world = World::new();
