@@ -182,7 +182,7 @@ impl<'a> Sweep<'a> {
                     removed.bytes += bytes;
                 }
                 // It holds what was told of.
-                Err(error) if is(&error, Errno::ENOTEMPTY) && !removed.left.is_empty() => {}
+                Err(error) if error.is(Errno::ENOTEMPTY) && !removed.left.is_empty() => {}
                 Err(error) => removed.keep(error),
             }
         }
@@ -248,7 +248,7 @@ impl Level {
 
     /// Leaves an entry where it is. One that is not there has been deleted by somebody else.
     fn leave(&mut self, name: OsString, error: PathError, sweep: &Sweep<'_>) {
-        if !is(&error, Errno::ENOENT) {
+        if !error.is(Errno::ENOENT) {
             self.kept.insert(name);
             sweep.keep(error);
         }
@@ -260,7 +260,7 @@ impl Descent {
     fn remove(branch: Branch, sweep: &Sweep<'_>) {
         let mut descent = match Level::open(&branch.parent, &branch.name) {
             Ok(level) => Self { branch, levels: vec![level] },
-            Err(error) if is(&error, Errno::ENOENT) => return,
+            Err(error) if error.is(Errno::ENOENT) => return,
             Err(error) => return sweep.keep(error),
         };
         while !descent.levels.is_empty() {
@@ -322,7 +322,7 @@ impl Descent {
             Ok(true) => sweep.gone(done.bytes),
             Ok(false) => {}
             Err(error) => {
-                match is(&error, Errno::ENOTEMPTY) {
+                match error.is(Errno::ENOTEMPTY) {
                     true if done.shared => sweep.put_off(dir.path(), done.bytes),
                     true if !done.kept.is_empty() => {}
                     _ => sweep.keep(error),
@@ -359,19 +359,15 @@ fn bytes(stat: &FileStat) -> u64 {
 /// Opens a directory, given access first if it has none.
 fn open_unlocked(parent: &Dir, name: &OsStr) -> Result<Dir> {
     let opened = match parent.open_dir_here(name) {
-        Err(error) if is(&error, Errno::EACCES) => {
+        Err(error) if error.is(Errno::EACCES) => {
             parent.unlock_dir(name)?;
             parent.open_dir_here(name)
         }
         opened => opened,
     };
     opened.map_err(|error| {
-        let mounted = is(&error, Errno::EXDEV);
+        let mounted = error.is(Errno::EXDEV);
         let cause = || io::Error::new(io::ErrorKind::CrossesDevices, "something is mounted there");
         if mounted { PathError { action: "delete", cause: cause(), ..error } } else { error }
     })
-}
-
-fn is(error: &PathError, errno: Errno) -> bool {
-    error.cause.raw_os_error() == Some(errno as i32)
 }

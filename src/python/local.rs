@@ -73,8 +73,7 @@ fn queue(ahead: &mut VecDeque<OsString>, path: &Path) -> bool {
 }
 
 fn is_not_dir(error: &PathError) -> bool {
-    let errno = error.cause.raw_os_error();
-    [Errno::ENOTDIR, Errno::ENOENT].iter().any(|known| errno == Some(*known as i32))
+    error.is(Errno::ENOTDIR) || error.is(Errno::ENOENT)
 }
 
 /// Whether a located path is a directory.

@@ -247,9 +247,8 @@ fn shebang(text: &[u8]) -> usize {
 /// Links a file, or copies it where that cannot be: another file system, one without links, too many of this one.
 fn share(old: &Dir, new: &Dir, name: &OsStr) -> Result<(), Obstacle> {
     let Err(error) = old.hard_link(name, new) else { return Ok(()) };
-    let errno = error.cause.raw_os_error();
     let cannot = [Errno::EXDEV, Errno::EMLINK, Errno::EPERM, Errno::EOPNOTSUPP];
-    if !cannot.iter().any(|known| errno == Some(*known as i32)) {
+    if !cannot.into_iter().any(|errno| error.is(errno)) {
         return Err(error.into());
     }
     copy_entry(old, name, new, &|_| {})?;

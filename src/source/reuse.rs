@@ -69,7 +69,7 @@ impl Laying<'_> {
         let mode = self.order.looks.of_dirs();
         for name in &folder.below {
             match dir.add_dir(name, mode) {
-                Err(error) if error.cause.raw_os_error() == Some(Errno::EEXIST as i32) => {}
+                Err(error) if error.is(Errno::EEXIST) => {}
                 made => made?,
             }
         }

@@ -385,10 +385,9 @@ pub(super) fn refuse(member: &Path, why: impl Into<String>) -> SourceError {
 
 /// A member that cannot be made because of what came before it; any other failure is the system's.
 pub(super) fn taken(name: &Path, error: PathError) -> SourceError {
-    let errno = |errno: Errno| error.cause.raw_os_error() == Some(errno as i32);
-    if errno(Errno::EEXIST) {
+    if error.is(Errno::EEXIST) {
         refuse(name, "there is something of that name already")
-    } else if errno(Errno::ENOTDIR) || errno(Errno::ELOOP) {
+    } else if error.is(Errno::ENOTDIR) || error.is(Errno::ELOOP) {
         refuse(name, "its way leads through a file or a link")
     } else {
         error.into()

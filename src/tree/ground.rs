@@ -52,7 +52,7 @@ impl Tree {
         for within in dir.names()? {
             match dir.ensure_writable(&within) {
                 // Only a mode forbids it, which its owner changes before he deletes.
-                Err(error) if name == TRASH && error.cause.raw_os_error() == Some(Errno::EACCES as i32) => {}
+                Err(error) if name == TRASH && error.is(Errno::EACCES) => {}
                 done => done?,
             }
         }

@@ -112,7 +112,7 @@ fn at(config: &Path) -> impl Fn(EditError) -> ConfError {
 
 fn read_only(path: &Path, error: PathError) -> ConfError {
     let refusals = [Errno::EROFS, Errno::EACCES, Errno::EPERM];
-    if refusals.iter().any(|errno| error.cause.raw_os_error() == Some(*errno as i32)) {
+    if refusals.into_iter().any(|errno| error.is(errno)) {
         return ConfError::ReadOnly { path: path.to_owned(), cause: error.cause };
     }
     error.into()
