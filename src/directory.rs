@@ -271,6 +271,15 @@ impl Dir {
         }
     }
 
+    /// Opens a directory below this one, made where it is missing; no component is followed if it is a link.
+    pub fn ensure_below(&self, relative: &Path, mode: u32) -> Result<Self> {
+        relative.components().try_fold(self.duplicate()?, |at, part| match part {
+            Component::Normal(name) => at.ensure_dir(name, mode),
+            Component::CurDir => Ok(at),
+            _ => Err(PathError::new("open", self.path.join(relative), Errno::EINVAL)),
+        })
+    }
+
     /// Makes the link `name`, which must not exist.
     pub fn symlink(&self, name: impl AsRef<OsStr>, target: &OsStr) -> Result<()> {
         symlinkat(target, self, name.as_ref()).map_err(self.fail("link", &name))

@@ -218,21 +218,13 @@ fn remove(order: &Order<'_>) -> Result<()> {
         Err(error) if error.cause.kind() == io::ErrorKind::NotFound => return Ok(()),
         opened => opened?,
     };
-    if parent.stat(name)?.is_none() {
-        return Ok(());
-    }
-    let removed = removal::delete(&parent, name, &|_| {});
-    removed.left.into_iter().next().map_or(Ok(()), |error| Err(error.into()))
+    Ok(removal::delete_any(&parent, name, &|_| {}).whole()?)
 }
 
 /// Makes the directories above the environment.
 fn make_parent(order: &Order<'_>) -> Result<Dir> {
     let (above, _) = split(&order.plan.directory)?;
-    let mut at = order.release.duplicate()?;
-    for part in above {
-        at = at.ensure_dir(part, 0o755)?;
-    }
-    Ok(at)
+    Ok(order.release.ensure_below(above, 0o755)?)
 }
 
 /// The environment's final path.

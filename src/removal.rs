@@ -40,6 +40,11 @@ pub struct Removed {
 }
 
 impl Removed {
+    /// The first thing that could not be removed, as the error of whoever wanted all of it gone.
+    pub fn whole(self) -> Result<()> {
+        self.left.into_iter().next().map_or(Ok(()), Err)
+    }
+
     fn keep(&mut self, error: PathError) {
         if self.left.len() < TOLD_MOST {
             self.left.push(error);

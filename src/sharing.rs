@@ -46,8 +46,7 @@ pub fn link<'t>(table: &'t SharedTable, root: &Dir, release: &Dir) -> Result<Vec
     let place = root.path().join(SHARED);
     for path in &table.dirs {
         if !place.join(path).is_dir() {
-            let shared = root.ensure_dir(SHARED, 0o755)?;
-            path.iter().try_fold(shared, |at, name| at.ensure_dir(name, 0o755))?;
+            root.ensure_below(&Path::new(SHARED).join(path), 0o755)?;
         }
         link_one(path, release)?;
     }
@@ -126,8 +125,7 @@ pub fn carry(
 
 /// The directory `above` of the release, made where it is absent.
 fn above_of(release: &Dir, above: &Path, of: &'static str) -> Result<Dir, SharingError> {
-    let opened = above.iter().try_fold(release.duplicate()?, |at, part| at.ensure_dir(part, 0o755));
-    opened.map_err(|error| match error.cause.kind() {
+    release.ensure_below(above, 0o755).map_err(|error| match error.cause.kind() {
         ErrorKind::NotADirectory => SharingError::InTheWay { path: error.path, of },
         _ => error.into(),
     })

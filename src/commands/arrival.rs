@@ -51,12 +51,5 @@ pub(super) fn settle(
 /// Removes the environment that nobody wants here.
 fn leave_out(build: &Build, directory: &Path) -> Result<()> {
     let Ok(parent) = build.dir().open_below(directory.parent().unwrap_or(Path::new(""))) else { return Ok(()) };
-    let name = directory.file_name().unwrap_or_default();
-    if parent.stat(name)?.is_some() {
-        let removed = removal::delete_any(&parent, name, &|_| {});
-        if let Some(error) = removed.left.into_iter().next() {
-            return Err(error.into());
-        }
-    }
-    Ok(())
+    Ok(removal::delete_any(&parent, directory.file_name().unwrap_or_default(), &|_| {}).whole()?)
 }

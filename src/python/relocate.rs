@@ -74,7 +74,7 @@ fn link(
         return unfit(format!("{} links to {}", path.display(), target.display()));
     }
     let above = path.parent().unwrap_or(Path::new(""));
-    let parent = above.iter().try_fold(order.release.duplicate()?, |at, name| at.ensure_dir(name, 0o755))?;
+    let parent = order.release.ensure_below(above, 0o755)?;
     Ok(parent.symlink(path.file_name().unwrap_or_default(), made.as_os_str())?)
 }
 

@@ -162,11 +162,7 @@ fn was_written(release: &Dir) -> Result<bool> {
 /// Removes the cache of a build from a wheelhouse; an interrupted one may have left it.
 fn drop_own_cache(order: &Order<'_>) -> Result<()> {
     let state = order.release.ensure_dir(STATE, 0o700)?;
-    if state.stat(CACHE)?.is_none() {
-        return Ok(());
-    }
-    let removed = removal::delete(&state, CACHE.as_ref(), &|_| {});
-    removed.left.into_iter().next().map_or(Ok(()), |error| Err(error.into()))
+    Ok(removal::delete_any(&state, CACHE.as_ref(), &|_| {}).whole()?)
 }
 
 fn in_environment(program: Program, at: &Path) -> Program {

@@ -68,7 +68,7 @@ impl CheckOut<'_> {
                 SourceError::NoRef { .. } => refuse(error.to_string()),
                 error => error,
             })?;
-            let into = tar::open_making(spot.into, &path)?;
+            let into = spot.into.ensure_below(&path, 0o755)?;
             let prefix = spot.prefix.join(&path);
             let inner = self.at(&module, &Spot { into: &into, prefix: &prefix, depth: spot.depth + 1 })?;
             made = made.zip(inner).map(|(mut made, inner)| {

@@ -93,10 +93,7 @@ impl<'a> Mirror<'a> {
     fn empty(&self, hash: &str) -> Result<()> {
         self.dir.unlink("HEAD")?;
         for name in self.dir.names()? {
-            let removed = removal::delete_any(&self.dir, &name, &|_| {});
-            if let Some(error) = removed.left.into_iter().next() {
-                return Err(error.into());
-            }
+            removal::delete_any(&self.dir, &name, &|_| {}).whole()?;
         }
         self.init(hash)
     }

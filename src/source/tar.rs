@@ -251,7 +251,7 @@ impl<'a, 'w> Unpacking<'a, 'w> {
             Err(_) => {
                 // A file that came before may stand in the way.
                 self.writers.settle()?;
-                open_making(self.into, wanted).map_err(|error| taken(name, error))?
+                self.into.ensure_below(wanted, 0o755).map_err(|error| taken(name, error))?
             }
         };
         let dir = Arc::new(dir);
@@ -359,14 +359,6 @@ fn pour(from: &mut dyn Read, into: &mut File, buffer: &mut [u8]) -> io::Result<u
             Err(cause) => return Err(cause),
         }
     }
-}
-
-/// Opens a directory below `root`, made where it is missing, no link followed on the way.
-pub(super) fn open_making(root: &Dir, path: &Path) -> std::result::Result<Dir, PathError> {
-    if let Ok(dir) = root.open_below(path) {
-        return Ok(dir);
-    }
-    path.iter().try_fold(root.duplicate()?, |at, name| at.ensure_dir(name, 0o755))
 }
 
 /// The reason may quote the archive, which may hold anything: it is kept short and without control characters.

@@ -189,7 +189,7 @@ pub fn templates(release: &Dir, directory: &Path) -> Result<BTreeMap<String, Str
 /// Makes `services/supervisor` of `release` hold `files`, and no file that was rendered earlier beside them; what the code
 /// ships there under other names stays. Durable on return.
 pub fn write(release: &Dir, files: &[(String, String)]) -> Result<Declared, RenderError> {
-    let dir = conf::DIRECTORY.split('/').try_fold(release.duplicate()?, |at, name| at.ensure_dir(name, 0o755))?;
+    let dir = release.ensure_below(Path::new(conf::DIRECTORY), 0o755)?;
     for (name, text) in files {
         dir.put_file(name, text.as_bytes(), 0o644)?;
     }

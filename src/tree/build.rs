@@ -279,10 +279,7 @@ impl Build {
         self.forget(|_| true)?;
         for name in self.dir.names()? {
             if is_code(&name) {
-                let removed = removal::delete_any(&self.dir, &name, &|_| {});
-                if let Some(error) = removed.left.into_iter().next() {
-                    return Err(error.into());
-                }
+                removal::delete_any(&self.dir, &name, &|_| {}).whole()?;
             }
         }
         Ok(())
