@@ -94,10 +94,7 @@ pub(super) fn rendered(
 /// Commits a build: what is there is on the disk, and the release is ready. Its inventory is right already if it is
 /// `recorded`.
 pub(super) fn commit(context: &Context, build: &mut Build, recorded: bool) -> Result<()> {
-    context.stages.begin("sync", None);
-    let committed = build.ready(context.actor.clock.now(), recorded);
-    context.stages.end();
-    Ok(committed?)
+    Ok(context.stages.during("sync", || build.ready(context.actor.clock.now(), recorded))?)
 }
 
 /// Whether the code is there, file by file as it was brought.
@@ -198,10 +195,8 @@ fn carry(context: &Context, tree: &Tree, build: &mut Build, settings: &Settings)
     for path in &brings {
         note(build, &format!("the code brings {}: it is not carried over", path.display()));
     }
-    context.stages.begin("carry", None);
-    let carried = sharing::carry(table, &brings, &live, build.dir(), &|done| context.stages.advance(done));
-    context.stages.end();
-    carried?;
+    let tell = |done| context.stages.advance(done);
+    context.stages.during("carry", || sharing::carry(table, &brings, &live, build.dir(), &tell))?;
     Ok(build.record(record("carry", StepStatus::Done, started))?)
 }
 
@@ -214,15 +209,13 @@ pub(super) fn make_python(context: &Context, tree: &Tree, build: &Build, setting
     let started = Instant::now();
     let cache = tree.state().ensure_dir(CACHE, 0o700)?;
     let previous = earlier(tree, build)?;
-    context.stages.begin("python", None);
     let mut tee = Tee::new(context, build);
     // By these variables what they leave running is found again.
     let tools =
         context.tools.clone().telling("RELEASECTL_RELEASE_PATH", build.dir().path()).telling(OPERATION, "create");
     let (release, tools, cache) = (build.dir(), &tools, cache.path());
     let order = Order { plan: &plan, release, previous: &previous, cache, tools };
-    let made = python::build(&order, &mut |bytes| tee.write(bytes));
-    context.stages.end();
+    let made = context.stages.during("python", || python::build(&order, &mut |bytes| tee.write(bytes)));
     tee.end();
     let made = made?;
     let Environment { python, made: how, installer, packages, .. } = made.environment();
@@ -279,12 +272,12 @@ pub(super) fn run_step(
 ) -> Result<StepRecord> {
     let started = Instant::now();
     let place = workplace(context, tree, &build.manifest, settings, operation)?;
-    note(build, &format!("step {}", step.name));
-    context.stages.begin(&format!("step {}", step.name), None);
+    let named = format!("step {}", step.name);
+    note(build, &named);
     let mut programs = programs::of(context, tree, settings);
     let mut tee = Tee::new(context, build);
-    let outcome = steps::run(step, &place, &mut programs, &mut |bytes| tee.write(bytes));
-    context.stages.end();
+    let outcome =
+        context.stages.during(&named, || steps::run(step, &place, &mut programs, &mut |bytes| tee.write(bytes)));
     tee.end();
     let accepted = if build.manifest.ready_at.is_none() { build.accept_changes() } else { Ok(()) };
     match outcome {

@@ -190,9 +190,7 @@ fn bring(
         let manifest = tree.release(&side.id).map_err(|error| Setback::of(error, &done))?;
         let place = workplace(context, tree, &manifest, &side.settings, step.cause);
         let place = place.map_err(|error| Setback::of(error, &done))?;
-        context.stages.begin("health", None);
-        let well = health.wait(&|command| place.shell::<&str>(command, []));
-        context.stages.end();
+        let well = context.stages.during("health", || health.wait(&|command| place.shell::<&str>(command, [])));
         well.map_err(|error| Setback::of(error, &done))?;
     }
     Ok(done)

@@ -131,7 +131,7 @@ fn shortage(policy: Policy, freed: u64) -> Option<String> {
 /// Deletes what was discarded, and whatever an earlier run left in the trash. Needs no lock.
 pub(super) fn sweep(context: &Context, tree: &Tree, mut discarded: Discarded, verdicts: &[Verdict]) -> Result<Cleaned> {
     if !discarded.gone.is_empty() {
-        context.stages.begin("delete", None);
+        context.stages.begin("delete");
     }
     let tell = |done| context.stages.advance(done);
     let deleted = empty_trash(tree, &tell).map(|mut all| {

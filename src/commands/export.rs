@@ -35,9 +35,8 @@ pub fn run(context: &Context, target: &Target, out: &mut dyn Write, terminal: bo
     let _lease = Lease::try_shared(&release)?.ok_or_else(|| LockError::held(&release))?;
     let export = papers(context, &tree, manifest)?;
     let shared = tree.layout().root().join(SHARED);
-    context.stages.begin("export", None);
-    let packed = source::pack(&release, &export, &shared, out, &*context.stages);
-    context.stages.end();
+    let stages = &*context.stages;
+    let packed = stages.during("export", || source::pack(&release, &export, &shared, out, stages));
     let packed = packed.map_err(|error| {
         let error = Error::from(error);
         Error { message: format!("what was written is not whole, and no host takes it: {}", error.message), ..error }

@@ -116,10 +116,8 @@ fn make(
     let started = Instant::now();
     let live = tree.open_release(&base.id)?;
     note(build, &format!("hotfix of {}", base.id));
-    context.stages.begin("copy", None);
-    let copied = build.copy_from(&live, python, &|done| context.stages.advance(done));
-    context.stages.end();
-    copied?;
+    let tell = |done| context.stages.advance(done);
+    context.stages.during("copy", || build.copy_from(&live, python, &tell))?;
     match fix {
         Fix::Commits(old, new) => {
             let mirrors = tree.state().ensure_dir(MIRROR, 0o700)?;

@@ -163,7 +163,7 @@ impl Around for Hooked<'_> {
 
     fn note(&mut self, what: &str) {
         self.context.stages.end();
-        self.context.stages.begin(what, None);
+        self.context.stages.begin(what);
     }
 }
 

@@ -39,15 +39,13 @@ pub fn run(context: &Context, target: &Target) -> Result<Outcome> {
     if let (SourceKind::Git, Some(hash)) = (manifest.origin.kind, manifest.origin.revision) {
         let commit = Commit { location: manifest.origin.location, hash, submodules: false };
         let mirrors = tree.state().open_dir(MIRROR)?;
-        context.stages.begin("compare", None);
-        let changed = commit.compare(&dir, &mirrors, &context.tools, &*context.stages);
-        context.stages.end();
-        match changed {
+        let stages = &*context.stages;
+        match stages.during("compare", || commit.compare(&dir, &mirrors, &context.tools, stages)) {
             Ok(changed) => {
                 difference.changed.extend(changed);
                 contents = true;
             }
-            Err(error) => context.stages.warn(&format!("contents were not compared: {error}")),
+            Err(error) => stages.warn(&format!("contents were not compared: {error}")),
         }
     }
     difference.changed.sort_unstable();

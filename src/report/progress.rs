@@ -30,7 +30,7 @@ impl Progress {
 }
 
 impl Stages for Progress {
-    fn begin(&self, stage: &str, total: Option<u64>) {
+    fn begin(&self, stage: &str) {
         if self.quiet {
             return;
         }
@@ -39,10 +39,9 @@ impl Stages for Progress {
             let _ = writeln!(std::io::stderr(), "{stage} …");
             return;
         }
-        let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr_with_hz(10));
-        let template =
-            if total.is_some() { "{msg:>10} {bar:30} {pos}/{len}" } else { "{msg:>10} {spinner} {pos} {elapsed}" };
-        bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
+        let style = ProgressStyle::with_template("{msg:>10} {spinner} {pos} {elapsed}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
         bar.set_message(stage.to_owned());
         bar.tick();
         self.with_bar(|slot| *slot = Some(bar));

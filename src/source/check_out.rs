@@ -42,11 +42,9 @@ struct CheckOut<'a> {
 impl Commit {
     /// Checks it out into the release, submodules included. Returns what was made, if that is known without looking.
     pub(super) fn check_out(&self, site: &Site<'_>) -> Result<Option<Listing>> {
-        site.stages.begin("check out", None);
         let check_out = CheckOut { site, done: AtomicU64::new(0) };
-        let outcome = check_out.at(self, &Spot { into: site.release, prefix: Path::new(""), depth: 0 });
-        site.stages.end();
-        outcome
+        let top = Spot { into: site.release, prefix: Path::new(""), depth: 0 };
+        site.stages.during("check out", || check_out.at(self, &top))
     }
 }
 

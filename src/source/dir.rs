@@ -23,9 +23,6 @@ pub(super) fn copy(path: &Path, site: &Site<'_>) -> Result<()> {
     let from = open_dir(path, &leave_out)?;
     leave_out.extend(from.stat(STATE)?.as_ref().map(Identity::from));
     from.names()?.iter().filter(|name| *name != STATE).try_for_each(|name| refuse_own(name))?;
-    site.stages.begin("copy", None);
-    let copied = copy_tree(&from, site.release, &leave_out, &|done| site.stages.advance(done));
-    site.stages.end();
-    copied?;
-    Ok(())
+    let tell = |done| site.stages.advance(done);
+    Ok(site.stages.during("copy", || copy_tree(&from, site.release, &leave_out, &tell))?)
 }

@@ -129,21 +129,20 @@ impl<'a> Mirror<'a> {
     /// Brings everything that can be asked for by name: branches, tags and HEAD; of a local repository every ref. If
     /// that fails because the mirror was damaged, or because objects have other names there, it is made anew.
     pub(super) fn update(&self, stages: &dyn Stages) -> Result<()> {
-        stages.begin("fetch", None);
-        let fetched = self.bring(&["HEAD"]).or_else(|error| {
-            let Some(Offer { heads, hash }) = self.offered() else { return Err(error) };
-            // A repository whose HEAD leads nowhere has branches all the same.
-            let fetched = if heads.is_empty() { self.bring(heads) } else { Err(error) };
-            fetched.or_else(|error| {
-                if hash == self.hash() && !self.is_damaged() {
-                    return Err(error);
-                }
-                self.empty(hash)?;
-                self.bring(heads)
+        stages.during("fetch", || {
+            self.bring(&["HEAD"]).or_else(|error| {
+                let Some(Offer { heads, hash }) = self.offered() else { return Err(error) };
+                // A repository whose HEAD leads nowhere has branches all the same.
+                let fetched = if heads.is_empty() { self.bring(heads) } else { Err(error) };
+                fetched.or_else(|error| {
+                    if hash == self.hash() && !self.is_damaged() {
+                        return Err(error);
+                    }
+                    self.empty(hash)?;
+                    self.bring(heads)
+                })
             })
-        });
-        stages.end();
-        fetched
+        })
     }
 
     /// What the repository offers, whatever this mirror is like; `None` if nobody answers.
@@ -233,9 +232,8 @@ impl<'a> Mirror<'a> {
 fn wait(mirror: &Dir, stages: &dyn Stages) -> Result<Lease> {
     let holder = holder_of(mirror.own_stat()?.st_ino);
     let holder = holder.map_or_else(|| "another process".to_owned(), |holder| format!("process {}", holder.pid));
-    stages.begin(&format!("wait until {holder} is done with the mirror"), None);
-    let had = Lease::wait_exclusive(mirror, Wait::For(PATIENCE));
-    stages.end();
+    let waiting = format!("wait until {holder} is done with the mirror");
+    let had = stages.during(&waiting, || Lease::wait_exclusive(mirror, Wait::For(PATIENCE)));
     let cause = || std::io::Error::other(format!("{holder} has been at work on it for half an hour"));
     Ok(had?.ok_or_else(|| PathError::new("lock", mirror.path(), cause()))?)
 }

@@ -60,12 +60,11 @@ pub(super) fn unpack_own(from: &mut dyn Read, into: &Dir, read_only: bool, tell:
 pub(super) fn unpack(incoming: &Incoming, site: &Site<'_>) -> Result<()> {
     let export = incoming.export()?.is_some();
     let mut stream = incoming.stream()?;
-    site.stages.begin("unpack", None);
-    let outcome = with_writers(&mut |writers| {
+    let mut unpack = |writers: &mut Writers<'_>| {
         let unpacking = Unpacking { papers: export, ..Unpacking::new(site.release, Maker::Stranger, writers)? };
         unpacking.run(&mut stream.reader, &|| stream.intake.read(), &mut |done| site.stages.advance(done))
-    });
-    site.stages.end();
+    };
+    let outcome = site.stages.during("unpack", || with_writers(&mut unpack));
     stream.intake.judge(outcome)
 }
 

@@ -264,7 +264,7 @@ pub fn supervisor(bytes: &[u8]) {
 struct Nobody;
 
 impl Stages for Nobody {
-    fn begin(&self, _: &str, _: Option<u64>) {}
+    fn begin(&self, _: &str) {}
     fn advance(&self, _: u64) {}
     fn end(&self) {}
     fn output(&self, _: &[u8]) {}
