@@ -2,10 +2,18 @@
 
 use crate::stage::Stages;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::BTreeSet;
-use std::io::{IsTerminal, Write};
+use std::io::{IsTerminal, Write, stderr};
+use std::os::fd::AsFd;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+/// How long, in milliseconds, a reader is waited for who has not taken yet what was written. One who is away for longer,
+/// as a laptop that sleeps in the middle of a deploy, must not hold up what goes on here.
+const PATIENCE: u16 = 20_000;
+/// What is taken without a wait by a pipe that takes anything at all.
+const TAKEN: usize = 4096;
 
 /// Shows stages on standard error, and every warning once. What cannot be written there is lost, and stops nothing.
 pub struct Progress {
@@ -15,13 +23,27 @@ pub struct Progress {
     begun: Mutex<Option<(String, Instant)>>,
     bar: Mutex<Option<ProgressBar>>,
     told: Mutex<BTreeSet<String>>,
+    left_out: Mutex<bool>,
 }
 
 impl Progress {
     /// A bar if standard error is a terminal; nothing but warnings if `quiet`, the time of each stage if `verbose`.
     pub fn new(quiet: bool, verbose: bool) -> Self {
-        let (begun, bar, told) = Default::default();
-        Self { bars: std::io::stderr().is_terminal(), quiet, verbose, begun, bar, told }
+        let (begun, bar, told, left_out) = Default::default();
+        Self { bars: stderr().is_terminal(), quiet, verbose, begun, bar, told, left_out }
+    }
+
+    /// Writes what somebody takes.
+    fn put(&self, bytes: &[u8]) {
+        let mut left_out = self.left_out.lock().unwrap_or_else(PoisonError::into_inner);
+        for part in bytes.chunks(TAKEN) {
+            if !is_taken(if *left_out { 0 } else { PATIENCE }) {
+                *left_out = true;
+            } else {
+                let gap: &[u8] = if std::mem::take(&mut *left_out) { GAP } else { b"" };
+                let _ = stderr().write_all(gap).and_then(|()| stderr().write_all(part));
+            }
+        }
     }
 
     fn with_bar(&self, act: impl FnOnce(&mut Option<ProgressBar>)) {
@@ -36,7 +58,7 @@ impl Stages for Progress {
         }
         *self.begun.lock().unwrap_or_else(PoisonError::into_inner) = Some((stage.to_owned(), Instant::now()));
         if !self.bars {
-            let _ = writeln!(std::io::stderr(), "{stage} …");
+            self.put(format!("{stage} …\n").as_bytes());
             return;
         }
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
@@ -55,14 +77,14 @@ impl Stages for Progress {
         self.with_bar(|slot| slot.take().iter().for_each(ProgressBar::finish_and_clear));
         let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some((stage, begun)) = begun.filter(|_| self.verbose) {
-            let _ = writeln!(std::io::stderr(), "{stage} took {}", span(begun.elapsed().as_secs_f64()));
+            self.put(format!("{stage} took {}\n", span(begun.elapsed().as_secs_f64())).as_bytes());
         }
     }
 
     fn output(&self, bytes: &[u8]) {
         if !self.quiet {
             self.with_bar(|slot| slot.iter().for_each(ProgressBar::finish_and_clear));
-            let _ = std::io::stderr().write_all(bytes);
+            self.put(bytes);
         }
     }
 
@@ -71,8 +93,18 @@ impl Stages for Progress {
             return;
         }
         self.with_bar(|slot| slot.iter().for_each(|bar| bar.set_draw_target(ProgressDrawTarget::hidden())));
-        let _ = writeln!(std::io::stderr(), "warning: {}", visible(message, &LINES));
+        self.put(format!("warning: {}\n", visible(message, &LINES)).as_bytes());
     }
+}
+
+/// Where something was left out.
+const GAP: &[u8] = b"\nreleasectl: nobody took what was printed here; `releasectl log` has it\n";
+
+/// Whether standard error takes something within so many milliseconds. One that is closed does: it says so.
+fn is_taken(milliseconds: u16) -> bool {
+    let stderr = stderr();
+    let mut wanted = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
+    !matches!(poll(&mut wanted, PollTimeout::from(milliseconds)), Ok(0))
 }
 
 /// What a text of several lines is laid out with.

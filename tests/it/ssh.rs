@@ -6,6 +6,7 @@ use crate::patience::eventually;
 use crate::sandbox::{PROGRAM, Sandbox};
 use crate::sshd::Host;
 use std::fs;
+use std::io::Read;
 use std::process::{Command, Stdio};
 
 /// `ssh host releasectl …`, with a terminal or without.
@@ -107,4 +108,28 @@ fn p14_a_reader_that_goes_away_is_no_failure_over_ssh_either() {
     assert!(String::from_utf8_lossy(&answer.stdout).ends_with("0\n"));
     let answer = ssh(&host, &tree, false, "rollback").output().unwrap();
     assert_eq!(answer.status.code(), Some(3), "the exit status comes through");
+}
+
+#[test]
+fn p14_a_client_that_is_there_and_takes_nothing_does_not_hold_up_a_deploy() {
+    let tree = Sandbox::with_live(&["A"]);
+    let chatter = step("chatter", "prepare", "head -c 1000000 /dev/zero | tr '\\0' x\n");
+    let recipe = chatter + &step("last", "finish", "gate within\necho hello\n");
+    let source = tree.code("code", &recipe, &[("version", "B")]);
+    // It comes so far though nobody reads what it says.
+    let mut run = tree.run_to("within", &["deploy", &source]);
+    assert_ne!(tree.live().as_deref(), Some("A"));
+    let mut stderr = run.child().stderr.take().unwrap();
+    let mut said = vec![0; 60_000];
+    stderr.read_exact(&mut said).unwrap();
+    tree.open_gate();
+    stderr.read_to_end(&mut said).unwrap();
+    assert_eq!(run.answer().code, 0);
+    let said = String::from_utf8(said).unwrap();
+    assert!(
+        said.len() < 100_000 && said.contains("nobody took") && said.contains("hello"),
+        "{}",
+        said.replace('x', "")
+    );
+    assert!(tree.log().contains(&"x".repeat(1_000_000)));
 }
