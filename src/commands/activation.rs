@@ -16,7 +16,8 @@ pub struct Activation {
     pub changed: bool,
     /// What was live.
     pub from: Option<ReleaseId>,
-    /// What was to be live. It is, unless `rolled_back`, or neither `changed` nor `confirmed`, or the message says what else is.
+    /// What was to be live. It is, unless `rolled_back`, or neither `changed` nor `confirmed`, or the message says what
+    /// else is.
     pub to: Option<ReleaseId>,
     /// The command that did it.
     pub cause: &'static str,

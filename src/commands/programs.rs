@@ -64,7 +64,8 @@ pub(super) fn declared(context: &Context, tree: &Tree, id: &ReleaseId) -> Result
 }
 
 /// What may run now: what the live release declares, and those that the programs may still run from, be it that another
-/// hand has moved `current` away from one. Where nothing is live it is what was live last. What cannot be read is left out, and told: its programs are not touched.
+/// hand has moved `current` away from one. Where nothing is live it is what was live last. What cannot be read is left
+/// out, and told: its programs are not touched.
 pub(super) fn ours(context: &Context, tree: &Tree, standing: &Standing) -> Declared {
     let last = || standing.chain.candidates(None).next();
     let live = standing.live.as_ref().or_else(last);
