@@ -1,60 +1,23 @@
 //! Directories opened once, and everything done relative to them: no path is resolved twice, no last component that is a
 //! link is followed, and every error names the path it is about. What makes a change survive a crash is in durable.rs.
 
+mod error;
 mod names;
 
+pub use error::{NotAFile, PathError};
 pub use names::{Named, Names};
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat, renameat};
 use nix::sys::stat::utimensat;
 use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, UtimensatFlags, fchmod, fchmodat, fstat, fstatat, mkdirat};
-use nix::sys::statvfs::{Statvfs, fstatvfs};
+use nix::sys::statvfs::fstatvfs;
 use nix::unistd::{AccessFlags, UnlinkatFlags, faccessat, linkat, symlinkat, unlinkat};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
-
-/// What could not be done, to which path, and why.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot {action} {}: {cause}", path.display())]
-pub struct PathError {
-    /// The verb: "open", "rename", …
-    pub action: &'static str,
-    /// The path it was done to.
-    pub path: PathBuf,
-    /// The system's answer.
-    pub cause: io::Error,
-}
-
-impl PathError {
-    /// An error about `path`.
-    pub fn new(action: &'static str, path: impl Into<PathBuf>, cause: impl Into<io::Error>) -> Self {
-        Self { action, path: path.into(), cause: cause.into() }
-    }
-
-    /// Whether something else stands where a file should.
-    pub fn is_no_file(&self) -> bool {
-        self.cause.get_ref().is_some_and(|cause| cause.is::<NotAFile>())
-    }
-
-    /// Whether this is what the system answered.
-    pub fn is(&self, errno: Errno) -> bool {
-        self.cause.raw_os_error() == Some(errno as i32)
-    }
-
-    /// Whether the file system has no room left: blocks, inodes or quota.
-    pub fn is_full(&self) -> bool {
-        self.is(Errno::ENOSPC) || self.is(Errno::EDQUOT)
-    }
-}
-
-/// What stands where a file should: a directory, a link, a FIFO, a device.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("it is not a regular file")]
-pub struct NotAFile;
 
 /// Shorthand of this floor.
 pub type Result<T, E = PathError> = std::result::Result<T, E>;
@@ -72,6 +35,15 @@ impl From<&FileStat> for Identity {
     fn from(stat: &FileStat) -> Self {
         Self { device: stat.st_dev, inode: stat.st_ino }
     }
+}
+
+/// What room there is.
+#[derive(Clone, Copy, Debug)]
+pub struct Space {
+    /// Free bytes.
+    pub bytes: u64,
+    /// Free inodes; `None` where the file system makes them as it needs them.
+    pub inodes: Option<u64>,
 }
 
 /// The type bits of a file's mode.
@@ -339,9 +311,11 @@ impl Dir {
             .map_err(self.fail("set the time of", &name))
     }
 
-    /// Room on its file system.
-    pub fn space(&self) -> Result<Statvfs> {
-        fstatvfs(self).map_err(|e| PathError::new("measure", &self.path, e))
+    /// Room for us on its file system.
+    pub fn space(&self) -> Result<Space> {
+        let found = fstatvfs(self).map_err(|e| PathError::new("measure", &self.path, e))?;
+        let bytes = found.blocks_available().saturating_mul(found.fragment_size());
+        Ok(Space { bytes, inodes: (found.files() > 0).then(|| found.files_available()) })
     }
 
     /// Makes the error of doing `action` to `name`, from an errno.

@@ -170,12 +170,10 @@ fn failures(removed: &Removed) -> Vec<String> {
 fn policy(context: &Context, wanted: &Clean, tree: &Tree) -> Result<Policy> {
     let table = context.config.settings.clean;
     let min_free = wanted.min_free.or(table.min_free.map(|size| size.0)).unwrap_or(0);
-    let space = tree.releases().space()?;
-    let free = space.blocks_available() * space.fragment_size();
     Ok(Policy {
         keep: wanted.keep.or(table.keep).unwrap_or(DEFAULT_KEEP),
         keep_for: wanted.keep_for.or(table.keep_for.map(|span| span.0)),
-        wanted_bytes: min_free.saturating_sub(free),
+        wanted_bytes: min_free.saturating_sub(tree.releases().space()?.bytes),
     })
 }
 

@@ -277,10 +277,8 @@ fn prepare(context: &Context, tree: &Tree, source: &Source, resumed: Option<&Man
 pub(super) fn preflight(tree: &Tree) -> Result<()> {
     let Some((bytes, entries)) = tree.last_size()? else { return Ok(()) };
     let space = tree.releases().space()?;
-    let free = space.blocks_available() * space.fragment_size();
-    // File systems that make inodes as they need them say they have none.
-    let inodes_short = space.files() > 0 && space.files_available() < entries;
-    if free >= bytes + MARGIN.min(bytes) && !inodes_short {
+    let inodes_short = space.inodes.is_some_and(|left| left < entries);
+    if space.bytes >= bytes + MARGIN.min(bytes) && !inodes_short {
         return Ok(());
     }
     let what = if inodes_short { format!("{entries} inodes") } else { format!("{} MiB", bytes.div_ceil(1 << 20)) };

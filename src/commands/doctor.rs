@@ -3,7 +3,7 @@
 use super::activation::alive;
 use super::programs::{configured, connect, debt, ours, wired};
 use super::{Context, Outcome};
-use crate::directory::kind;
+use crate::directory::{Space, kind};
 use crate::error::Result;
 use crate::identity::as_root;
 use crate::journal;
@@ -247,13 +247,10 @@ fn space(tree: &Tree) -> Result<Check> {
     let mut told = String::new();
     // What is fetched for a release lies beside the state, which may have a file system of its own.
     for dir in [tree.state(), tree.releases()] {
-        let space = dir.space()?;
-        let free = space.blocks_available() * space.fragment_size();
-        // A file system that makes inodes as it needs them says that it has none.
-        let left = (space.files() > 0).then(|| space.files_available());
-        told =
-            format!("{} MiB{} are free", free >> 20, left.map_or(String::new(), |left| format!(" and {left} inodes")));
-        if free < wanted || left.is_some_and(|left| left < inodes) {
+        let Space { bytes, inodes: left } = dir.space()?;
+        let and = left.map_or(String::new(), |left| format!(" and {left} inodes"));
+        told = format!("{} MiB{and} are free", bytes >> 20);
+        if bytes < wanted || left.is_some_and(|left| left < inodes) {
             let message = format!("{told} below {}: too little for another release", dir.path().display());
             return Ok(Check::bad(name, message, "`releasectl clean --keep 1 --dry-run` shows what could go"));
         }

@@ -90,8 +90,8 @@ pub fn run(context: &Context) -> Result<Outcome> {
         unfinished: unfinished.collect(),
         lock: lock::tree_lock_holder(tree.state()),
         programs,
-        free_bytes: space.blocks_available() * space.fragment_size(),
-        free_inodes: (space.files() > 0).then(|| space.files_available()),
+        free_bytes: space.bytes,
+        free_inodes: space.inodes,
         current: standing.live,
         warnings,
     }))

@@ -110,8 +110,6 @@ struct Unpacking<'a, 'w> {
 
 impl<'a, 'w> Unpacking<'a, 'w> {
     fn new(into: &'a Dir, maker: Maker, writers: &'a mut Writers<'w>) -> Result<Self> {
-        let space = into.space()?;
-        let room = space.blocks_available() * space.fragment_size();
         Ok(Self {
             into,
             writers,
@@ -119,7 +117,7 @@ impl<'a, 'w> Unpacking<'a, 'w> {
             masked: masked(),
             read_only: false,
             papers: false,
-            room,
+            room: into.space()?.bytes,
             written: 0,
             parent: None,
             seen: HashSet::new(),
