@@ -234,24 +234,13 @@ impl Program {
         self
     }
 
-    /// What it reads as standard input, from the file's present position.
-    #[must_use]
-    pub fn input(mut self, input: File) -> Self {
-        self.input = Some(input);
-        self
-    }
-
-    /// The same for a text.
-    pub fn input_text(self, text: &str) -> io::Result<Self> {
-        self.input_bytes(text.as_bytes())
-    }
-
-    /// The same for bytes.
-    pub fn input_bytes(self, bytes: &[u8]) -> io::Result<Self> {
+    /// What it reads as standard input.
+    pub fn input(mut self, bytes: &[u8]) -> io::Result<Self> {
         let mut file = memfd("stdin")?;
         file.write_all(bytes)?;
         file.rewind()?;
-        Ok(self.input(file))
+        self.input = Some(file);
+        Ok(self)
     }
 
     /// Runs it, hands everything it prints (both streams, in order) to `sink`, and returns when it has ended: what it

@@ -67,7 +67,7 @@ pub(super) fn run(context: &Context, tree: &Tree, turn: Turn, news: News<'_>) ->
         .telling("OPERATION", Some(news.operation))
         .telling("REVISION", news.to.and_then(|id| tree.release(id).ok()?.origin.revision));
     let failed = |why: String| Error::new(Kind::Failed, format!("hook {}: {why}", turn.name()));
-    let program = place.shell::<&str>(command, []).limit(limit(hooks)).input_text(&document.to_string());
+    let program = place.shell::<&str>(command, []).limit(limit(hooks)).input(document.to_string().as_bytes());
     let program = program.map_err(|cause| failed(cause.to_string()))?;
     let told = program.run(&mut |bytes| {
         context.stages.output(bytes);

@@ -184,7 +184,7 @@ fn patch(context: &Context, release: &Path, text: &[u8], reverse: bool) -> Resul
     let apply = |manner: &[&str]| {
         let program = context.tools.program("git").dir(release).limit(LIMIT).env("GIT_CEILING_DIRECTORIES", above);
         let program = program.args(["apply", "--whitespace=nowarn"]).args(manner).args(reverse.then_some("--reverse"));
-        let program = program.args(["-"]).input_bytes(text);
+        let program = program.args(["-"]).input(text);
         let program = program.map_err(|cause| Error::new(Kind::Failed, cause.to_string()))?;
         let unfit = "the patch does not fit the live release; nothing live has changed";
         program.capture().map_err(|error| Error::from(error).hint(unfit))

@@ -6,12 +6,9 @@ use super::{PATIENCE, PythonError, Result, Sink, seal};
 use crate::directory::{Dir, Identity, PathError, kind};
 use crate::tools::Tools;
 use crate::walk::{Visit, walk};
-use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::{FileStat, SFlag};
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
-use std::io::{Seek, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -36,16 +33,11 @@ pub(super) fn compile(tools: &Tools, environment: &Dir, files: &[PathBuf], sink:
     if files.is_empty() {
         return Ok(());
     }
-    let listed = || -> std::io::Result<File> {
-        let mut list = File::from(memfd_create("sources", MFdFlags::MFD_CLOEXEC)?);
-        let names: Vec<&[u8]> = files.iter().map(|file| file.as_os_str().as_bytes()).collect();
-        list.write_all(&names.join(&0))?;
-        list.rewind()?;
-        Ok(list)
-    };
-    let list = listed().map_err(|cause| PathError::new("compile", environment.path(), cause))?;
+    let names: Vec<&[u8]> = files.iter().map(|file| file.as_os_str().as_bytes()).collect();
     let python = tools.program(environment.path().join("bin/python")).args(["-I", "-S", "-Wignore", "-c", COMPILE]);
-    python.args([environment.path()]).input(list).limit(PATIENCE).run(sink).map_err(PythonError::from)
+    let python = python.args([environment.path()]).input(&names.join(&0));
+    let python = python.map_err(|cause| PathError::new("compile", environment.path(), cause))?;
+    python.limit(PATIENCE).run(sink).map_err(PythonError::from)
 }
 
 /// The name of a source file's bytecode without the interpreter's mark, or of the bytecode's source: what they share.

@@ -115,7 +115,7 @@ fn read(mirror: &Mirror<'_>, contents: &Contents, places: &[Place]) -> Result<St
 /// A git that prints the objects of a list, one on each line.
 fn start(mirror: &Mirror<'_>, list: &[u8]) -> Result<Streaming> {
     let program = mirror.git(FRUGAL).args(["cat-file", "--batch", "--buffer"]);
-    let program = program.input_bytes(list);
+    let program = program.input(list);
     Ok(program.map_err(|cause| PathError::new("list objects of", mirror.dir().path(), cause))?.stream()?)
 }
 

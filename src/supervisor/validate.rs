@@ -8,13 +8,12 @@
 
 use super::conf::{self, Declared};
 use crate::tools::{ToolError, Tools};
-use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::AccessFlags;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, BufRead, Seek, Write};
+use std::io::{self, BufRead};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -159,11 +158,10 @@ impl Parser {
             "config": config, "root": candidate.root, "candidate": candidate.path, "copies": candidate.copies,
             "directory": conf::DIRECTORY, "environment": self.environment, "unfinished": candidate.unfinished,
         });
-        let fault = |e: io::Error| ValidateError::NoParser(e.to_string());
-        let mut input = memfd_create("question", MFdFlags::MFD_CLOEXEC).map(File::from).map_err(|e| fault(e.into()))?;
-        input.write_all(question.to_string().as_bytes()).and_then(|()| input.rewind()).map_err(fault)?;
+        let parser = tools.program(&self.python).args(["-c", SCRIPT]).limit(limit);
+        let parser = parser.input(question.to_string().as_bytes());
         let mut said = Vec::new();
-        tools.program(&self.python).args(["-c", SCRIPT]).input(input).limit(limit).run(&mut |part| {
+        parser.map_err(|cause| ValidateError::NoParser(cause.to_string()))?.run(&mut |part| {
             said.extend_from_slice(part);
             Ok(())
         })?;
