@@ -236,34 +236,19 @@ impl steps::Programs for Crew<'_> {
     }
 }
 
-/// What was done to programs: groups by name, processes as `group:name`.
+/// What was done to programs.
 #[derive(Debug, Default, Serialize)]
 pub struct Operated {
     /// Whether anything was.
     pub changed: bool,
-    /// Groups that are gone.
-    pub removed: Vec<String>,
-    /// Groups that were made anew.
-    pub replaced: Vec<String>,
-    /// Groups that were made.
-    pub added: Vec<String>,
-    /// Processes that were restarted.
-    pub restarted: Vec<String>,
-    /// Processes that were started.
-    pub started: Vec<String>,
-    /// Processes that were stopped.
-    pub stopped: Vec<String>,
-    /// In one line.
-    #[serde(skip)]
-    pub summary: Option<String>,
+    /// What.
+    #[serde(flatten)]
+    pub done: Done,
 }
 
 impl From<Done> for Operated {
     fn from(done: Done) -> Self {
-        let summary = done.summary();
-        let Done { removed, replaced, added, restarted, started, stopped, .. } = done;
-        let changed = summary.is_some();
-        Self { changed, removed, replaced, added, restarted, started, stopped, summary }
+        Self { changed: done.summary().is_some(), done }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::commands::ps::Processes;
 use crate::commands::show::Shown;
 use crate::commands::status::Status;
 use crate::commands::verify::Verified;
-use crate::commands::{Outcome, deploy::Deployed, init::Initialised, programs::Operated, supervisor::Supervised};
+use crate::commands::{Outcome, deploy::Deployed, init::Initialised, supervisor::Supervised};
 use crate::error::Error;
 use crate::pin::Pin;
 use crate::release::{ReleaseId, State};
@@ -84,8 +84,8 @@ pub fn outcome(outcome: &Outcome, paint: Paint, quiet: bool) -> String {
         {
             Ok(())
         }
-        Outcome::Programs(Operated { summary, .. }) => {
-            writeln!(out, "{}", summary.as_deref().unwrap_or("nothing to do"))
+        Outcome::Programs(operated) => {
+            writeln!(out, "{}", operated.done.summary().as_deref().unwrap_or("nothing to do"))
         }
         Outcome::Init(laid) => init(&mut out, laid),
         Outcome::Deploy(deployed) => deploy(&mut out, deployed, paint),

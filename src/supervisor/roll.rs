@@ -9,6 +9,7 @@ pub(super) mod act;
 
 use super::conf::Declared;
 use super::rpc::methods::{Process, Reread, State};
+use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The moment between the flip and doing anything about it.
@@ -170,14 +171,12 @@ impl Plan {
         if self.replace.contains(&process.group) {
             match standing {
                 Standing::Stopped => {
-                    self.hold.insert(id.clone()) && {
-                        self.at_rest.push(id);
-                        true
-                    }
+                    self.hold.insert(id.clone());
+                    self.at_rest.push(id);
                 }
-                Standing::Finished => self.finished.insert(id),
-                Standing::Up | Standing::Idle => false,
-            };
+                Standing::Finished => drop(self.finished.insert(id)),
+                Standing::Up | Standing::Idle => {}
+            }
             return;
         }
         if !now.after.owns(&process.group) {
@@ -201,7 +200,7 @@ impl Plan {
 }
 
 /// What was done: groups by name, processes by `group:name`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Done {
     /// Groups that are gone.
     pub removed: Vec<String>,
@@ -216,10 +215,13 @@ pub struct Done {
     /// Processes that were stopped.
     pub stopped: Vec<String>,
     /// Processes that stayed stopped.
+    #[serde(skip)]
     pub at_rest: Vec<String>,
     /// Processes of ours that were up before, or meant to be: what going back has to bring up again.
+    #[serde(skip)]
     pub up_before: BTreeSet<String>,
     /// The process ids of ours before: what still has one of them was not touched.
+    #[serde(skip)]
     pub pids_before: BTreeMap<String, i32>,
 }
 
