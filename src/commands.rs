@@ -43,12 +43,13 @@ mod way;
 use crate::config::Config;
 use crate::directory::Dir;
 use crate::error::{Error, Result};
-use crate::identity;
+use crate::identity::{self, as_root};
 use crate::lock::Wait;
 use crate::release::{ReleaseId, State};
 use crate::stage::Stages;
 use crate::tools::Tools;
 use crate::tree::{Actor, Laid, Live, LockedTree, Tree, is_vacant, lay_out, refuse_unsafe};
+use crate::usage::{self, Usage};
 use nix::unistd::Uid;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -168,6 +169,11 @@ impl Context {
             self.stages.warn(&notice);
         }
     }
+}
+
+/// Which processes run from the releases of `tree`: root sees those of all users.
+fn in_use(tree: &Tree) -> Usage {
+    as_root(|| usage::scan(&tree.layout().releases()))
 }
 
 /// A release as it is named on the command line.

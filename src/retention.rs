@@ -179,7 +179,7 @@ pub fn protections(fact: &Facts, now: Option<Timestamp>) -> Vec<Reason> {
 }
 
 /// Why an unprotected release goes.
-fn causes(fact: &Facts) -> Vec<Reason> {
+pub fn causes(fact: &Facts) -> Vec<Reason> {
     let cause = match fact.release {
         Some((_, State::Incomplete | State::Building)) => Reason::Incomplete,
         Some((_, State::Bad)) => Reason::Bad,

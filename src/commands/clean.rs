@@ -1,9 +1,8 @@
 //! `clean`: removes what nobody needs.
 
-use super::{Context, Outcome};
+use super::{Context, Outcome, in_use};
 use crate::clock::Timestamp;
 use crate::error::{Error, Kind, Result};
-use crate::identity::as_root;
 use crate::layout::BALLAST;
 use crate::lock::Wait;
 use crate::operation::Operation;
@@ -11,7 +10,7 @@ use crate::release::ReleaseId;
 use crate::removal::Removed;
 use crate::retention::{DEFAULT_KEEP, Facts, Policy, Reason, Verdict, decide};
 use crate::tree::{Discarded, LockedTree, Tree, empty_trash};
-use crate::usage::{self, Usage};
+use crate::usage::Usage;
 use serde::Serialize;
 use std::time::Duration;
 
@@ -97,10 +96,6 @@ pub fn run(context: &Context, wanted: &Clean) -> Result<Outcome> {
 pub(super) fn told(context: &Context, cleaned: Cleaned) -> Outcome {
     cleaned.warnings.iter().for_each(|warning| context.stages.warn(warning));
     Outcome::Clean(cleaned)
-}
-
-fn in_use(tree: &Tree) -> Usage {
-    as_root(|| usage::scan(&tree.layout().releases()))
 }
 
 /// Takes the tree lock, and looks which releases are in use. Looking at every process takes a while and needs no lock; only

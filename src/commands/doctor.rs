@@ -2,7 +2,7 @@
 
 use super::activation::alive;
 use super::programs::{configured, connect, debt, ours, wired};
-use super::{Context, Outcome};
+use super::{Context, Outcome, in_use};
 use crate::directory::{Space, kind};
 use crate::error::Result;
 use crate::identity::as_root;
@@ -13,7 +13,6 @@ use crate::sharing;
 use crate::supervisor::Supervisor;
 use crate::supervisor::rpc::methods::{Process, State};
 use crate::tree::{Entry, Found, Live, Tree, TreeError};
-use crate::usage;
 use nix::sys::stat::SFlag;
 use serde::Serialize;
 use std::path::Path;
@@ -282,7 +281,7 @@ fn tools(context: &Context) -> Check {
 
 fn processes(tree: &Tree) -> Check {
     let name = "processes";
-    let used = as_root(|| usage::scan(&tree.layout().releases()));
+    let used = in_use(tree);
     if !used.known {
         return Check::bad(name, "/proc cannot be read: every release counts as in use", "mount /proc");
     }

@@ -1,12 +1,10 @@
 //! `list`: every release.
 
 use super::describe::{Release, Surroundings};
-use super::{Context, Outcome};
+use super::{Context, Outcome, in_use};
 use crate::error::Result;
-use crate::identity::as_root;
 use crate::release::ReleaseId;
 use crate::tree::Found;
-use crate::usage;
 use serde::Serialize;
 
 /// The releases, oldest first.
@@ -26,7 +24,7 @@ pub struct Listing {
 pub fn run(context: &Context) -> Result<Outcome> {
     let tree = context.tree()?;
     let standing = tree.standing()?;
-    let used = as_root(|| usage::scan(&tree.layout().releases()));
+    let used = in_use(&tree);
     let around = Surroundings::new(&tree, &standing, &used)?;
     let (mut releases, mut foreign) = (Vec::new(), Vec::new());
     for entry in tree.entries()? {

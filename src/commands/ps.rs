@@ -1,7 +1,7 @@
 //! `ps`: which processes run from which release.
 
 use super::programs::{configured, connect, ours};
-use super::{Context, Outcome};
+use super::{Context, Outcome, in_use};
 use crate::error::Result;
 use crate::identity::as_root;
 use crate::release::ReleaseId;
@@ -36,7 +36,7 @@ pub struct Process {
 pub fn run(context: &Context) -> Result<Outcome> {
     let tree = context.tree()?;
     let live = tree.live()?;
-    let used = as_root(|| usage::scan(&tree.layout().releases()));
+    let used = in_use(&tree);
     let programs = programs(context, &tree);
     let mut processes = Vec::new();
     for (release, found) in used.iter() {

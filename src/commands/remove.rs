@@ -4,8 +4,8 @@ use super::clean::{lock_and_look, sweep, told};
 use super::{Context, Outcome, Target};
 use crate::error::{Error, Kind, Result};
 use crate::operation::Operation;
-use crate::release::{ReleaseId, State};
-use crate::retention::{Facts, Reason, Verdict, in_words, protections};
+use crate::release::ReleaseId;
+use crate::retention::{Verdict, causes, in_words, protections};
 
 /// Removes all of `targets`, or none of them if one is protected.
 pub fn run(context: &Context, targets: &[Target]) -> Result<Outcome> {
@@ -31,7 +31,7 @@ pub fn run(context: &Context, targets: &[Target]) -> Result<Outcome> {
             let hint = "nothing was removed; `releasectl show` tells more, `unpin` takes a pin away";
             return Err(Error::refused(format!("release {id} is protected: {reasons}")).hint(hint));
         }
-        verdicts.push(Verdict { name: id.to_string(), id: Some(id.clone()), remove: true, reasons: vec![cause(fact)] });
+        verdicts.push(Verdict { name: id.to_string(), id: Some(id.clone()), remove: true, reasons: causes(fact) });
     }
     let discarded = locked.discard(Operation::Remove, &ids);
     context.tell(&mut locked);
@@ -44,12 +44,4 @@ pub fn run(context: &Context, targets: &[Target]) -> Result<Outcome> {
         return Err(Error::new(Kind::Failed, message).hint("`releasectl list` shows what is still there"));
     }
     Ok(told(context, removed))
-}
-
-fn cause(fact: &Facts) -> Reason {
-    match fact.release {
-        Some((_, State::Incomplete | State::Building)) => Reason::Incomplete,
-        Some((_, State::Bad)) => Reason::Bad,
-        _ => Reason::Surplus,
-    }
 }

@@ -1,12 +1,10 @@
 //! `show`: one release.
 
 use super::describe::{Release, Surroundings};
-use super::{Context, Outcome, Target};
+use super::{Context, Outcome, Target, in_use};
 use crate::error::Result;
-use crate::identity::as_root;
 use crate::release::StepRecord;
 use crate::tree::{Found, TreeError};
-use crate::usage;
 use serde::Serialize;
 
 /// One release and what its build did.
@@ -32,7 +30,7 @@ pub fn run(context: &Context, target: &Target) -> Result<Outcome> {
         return Err(TreeError::Damaged { id: id.to_string(), why: why.clone() }.into());
     }
     let standing = tree.standing()?;
-    let used = as_root(|| usage::scan(&tree.layout().releases()));
+    let used = in_use(&tree);
     let release = Surroundings::new(&tree, &standing, &used)?.describe(&entry).ok_or_else(none)?;
     let manifest = entry.manifest();
     let steps = manifest.map(|manifest| manifest.steps.clone()).unwrap_or_default();
