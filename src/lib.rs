@@ -29,6 +29,7 @@ pub mod tree;
 pub mod journal;
 pub mod lock;
 pub mod usage;
+pub mod process;
 pub mod config;
 
 // 2 — nouns: pure, no input or output, no clock.

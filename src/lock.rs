@@ -20,6 +20,7 @@
 use crate::clock::Timestamp;
 use crate::directory::{Dir, Identity, PathError};
 use crate::layout::LOCK;
+use crate::process;
 use crate::release::without_password;
 use fs2::FileExt as Flock;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -227,22 +228,18 @@ pub fn holders(inode: u64) -> Vec<u32> {
 /// Who holds a flock on the file with this inode number, as /proc tells; for messages.
 pub fn holder_of(inode: u64) -> Option<Holder> {
     let pid = holders(inode).into_iter().next()?;
-    let process = PathBuf::from(format!("/proc/{pid}"));
-    let command = std::fs::read(process.join("cmdline")).ok()?;
+    let command = Some(process::command(pid)).filter(|command| !command.is_empty())?;
     let command = String::from_utf8_lossy(&command);
     let words: Vec<_> = command.split_terminator('\0').map(without_password).collect();
-    let command = words.join(" ");
-    let owner = std::fs::metadata(&process).ok()?;
+    let owner = std::fs::metadata(process::place(pid)).ok()?;
     let uid = nix::unistd::Uid::from_raw(std::os::unix::fs::MetadataExt::uid(&owner));
     let user = nix::unistd::User::from_uid(uid).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name);
-    Some(Holder { pid, user, command, host: String::new(), since: started(&process)? })
+    Some(Holder { pid, user, command: words.join(" "), host: String::new(), since: started(pid)? })
 }
 
 /// When a process was started. The times of its directory in /proc say when somebody first looked at it.
-fn started(process: &Path) -> Option<Timestamp> {
-    // What a program calls itself comes before, in parentheses, and may hold anything.
-    let stat = std::fs::read_to_string(process.join("stat")).ok()?;
-    let ticks: i64 = stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()?;
+fn started(pid: u32) -> Option<Timestamp> {
+    let ticks: i64 = process::field(pid, 19)?.parse().ok()?;
     let system = std::fs::read_to_string("/proc/stat").ok()?;
     let booted: i64 = system.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
     Timestamp::from_unix(booted.checked_add(ticks / TICKS_PER_SECOND)?)

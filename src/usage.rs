@@ -3,6 +3,7 @@
 
 mod names;
 
+use crate::process;
 use crate::release::ReleaseId;
 use names::{Home, Name};
 use serde::Serialize;
@@ -42,24 +43,16 @@ impl Usage {
 /// Looks at every process but this one. `releases` is the directory of releases, without links. Of processes whose
 /// details this user may not see, only the command line is known.
 pub fn scan(releases: &Path) -> Usage {
-    let own = std::process::id();
+    let Ok(pids) = process::all() else { return Usage::default() };
+    let mut usage = Usage { known: !pids.is_empty(), ..Usage::default() };
     let mut spaces = Spaces::new(releases);
-    let Ok(table) = std::fs::read_dir("/proc") else { return Usage::default() };
-    let mut usage = Usage { known: true, ..Usage::default() };
-    let mut seen_any = false;
-    for entry in table.flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-        seen_any = true;
-        if pid == own {
-            continue;
-        }
-        let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        for id in releases_of(&entry.path(), &command, spaces.names(&entry.path())) {
-            let command = String::from_utf8_lossy(&command).replace('\0', " ").trim_end().to_owned();
+    for pid in pids.into_iter().filter(|pid| *pid != std::process::id()) {
+        let (place, command) = (process::place(pid), process::command(pid));
+        for id in releases_of(&place, &command, spaces.names(&place)) {
+            let command = process::in_a_line(&command);
             usage.by_release.entry(id).or_default().push(Process { pid, command });
         }
     }
-    usage.known = seen_any;
     usage
 }
 
@@ -68,17 +61,13 @@ pub fn scan(releases: &Path) -> Usage {
 pub fn started_for(path: &Path) -> Vec<Process> {
     let release = [b"RELEASECTL_RELEASE_PATH=", path.as_os_str().as_bytes()].concat();
     let operations: [&[u8]; 2] = [b"RELEASECTL_OPERATION=create", b"RELEASECTL_OPERATION=deploy"];
-    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = processes.filter_map(|entry| Some((entry.file_name().to_str()?.parse::<u32>().ok()?, entry.path())));
-    let ours = |(pid, process): (u32, std::path::PathBuf)| {
-        let environment = std::fs::read(process.join("environ")).ok()?;
+    let ours = |pid: u32| {
+        let environment = std::fs::read(process::place(pid).join("environ")).ok()?;
         let variables: Vec<&[u8]> = environment.split(|byte| *byte == 0).collect();
         let is_step = variables.contains(&&release[..]) && operations.iter().any(|one| variables.contains(one));
-        let command = std::fs::read(process.join("cmdline")).unwrap_or_default();
-        let command = String::from_utf8_lossy(&command).replace('\0', " ").trim_end().to_owned();
-        is_step.then_some(Process { pid, command })
+        is_step.then(|| Process { pid, command: process::in_a_line(&process::command(pid)) })
     };
-    pids.filter_map(ours).collect()
+    process::all().unwrap_or_default().into_iter().filter_map(ours).collect()
 }
 
 /// What the releases are called in each mount namespace.
@@ -132,11 +121,5 @@ fn releases_of(process: &Path, command: &[u8], names: &[Name]) -> BTreeSet<Relea
 
 /// A process and those it descends from, the nearest first, as far as they still run.
 pub fn ancestors(pid: u32) -> impl Iterator<Item = u32> {
-    std::iter::successors(Some(pid), |pid| parent(*pid).filter(|parent| *parent > 1)).take(64)
-}
-
-fn parent(pid: u32) -> Option<u32> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // pid (name, which may hold anything) state parent …
-    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+    std::iter::successors(Some(pid), |pid| process::parent(*pid).filter(|parent| *parent > 1)).take(64)
 }

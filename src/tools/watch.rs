@@ -1,6 +1,7 @@
 //! Waiting for a program that runs: its output as it comes, its time limit, and no wait for what it leaves behind.
 
 use super::ToolError;
+use crate::process;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -158,17 +159,9 @@ pub(super) fn adopt_orphans() -> BTreeSet<u32> {
 
 /// The processes that were left to us by parents that have ended, zombies aside; see [`super::Program::run`].
 pub(super) fn orphans() -> BTreeSet<u32> {
-    let own = std::process::id();
-    let names = std::fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.file_name());
-    let pids = names.filter_map(|name| name.to_str()?.parse::<u32>().ok());
-    let ours = |pid: &u32| {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        // pid (name) state parent …; the name may hold anything, brackets too.
-        let mut fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_ascii_whitespace();
-        let alive = fields.next().is_some_and(|state| state != "Z");
-        alive && fields.next().and_then(|parent| parent.parse().ok()) == Some(own)
-    };
-    pids.filter(ours).collect()
+    let ours = |pid: &u32| process::parent(*pid) == Some(std::process::id());
+    let alive = |pid: &u32| process::field(*pid, 0).is_some_and(|state| state != "Z");
+    process::all().unwrap_or_default().into_iter().filter(ours).filter(alive).collect()
 }
 
 /// Ends a program and its process group: TERM, then KILL.
