@@ -10,7 +10,7 @@ pub use values::{Size, Span};
 
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use values::{absolute, all_inside, inside, repository, version};
 
 /// Everything either file can say. Keys absent from both have the defaults given here.
@@ -92,6 +92,13 @@ pub struct PythonTable {
     /// A directory of wheels, relative to the release: nothing else is used.
     #[serde(deserialize_with = "inside")]
     pub wheelhouse: Option<PathBuf>,
+}
+
+impl PythonTable {
+    /// Where the environment lies in the release.
+    pub fn place(&self) -> &Path {
+        self.directory.as_deref().unwrap_or(Path::new("python_env"))
+    }
 }
 
 /// `[shared]`

@@ -2,7 +2,7 @@
 //! "create". Each is recorded when it is over and skipped on resume while that is still true.
 
 use super::arrival;
-use super::inside::{PYTHON, workplace};
+use super::inside::workplace;
 use super::tee::{Tee, note};
 use super::{Context, programs};
 use crate::directory::Dir;
@@ -19,7 +19,7 @@ use crate::supervisor::conf::declared_in;
 use crate::supervisor::render::{self, Host};
 use crate::tree::{Build, Inventory, Tree, compare, recorded};
 use crate::workplace::OPERATION;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 /// How a release is built.
@@ -83,7 +83,7 @@ pub(super) fn rendered(
     let host = Host {
         environment: programs::owner(context).to_owned(),
         root: tree.layout().root().to_owned(),
-        python: settings.python.directory.clone().unwrap_or_else(|| PathBuf::from(PYTHON)),
+        python: settings.python.place().to_owned(),
         name: context.actor.host.clone(),
         roles: settings.roles.clone(),
         user: settings.user.clone(),

@@ -9,11 +9,8 @@ use crate::tools::Program;
 use crate::tree::Tree;
 use crate::usage;
 use crate::workplace::Workplace;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// Where a virtual environment is if the recipe says nothing.
-pub(super) const PYTHON: &str = "python_env";
 /// How long a release that is being looked at for cleaning is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long what an attempt before has left is waited for.
@@ -27,8 +24,7 @@ pub(super) fn workplace(
     settings: &Settings,
     operation: &str,
 ) -> Result<Workplace> {
-    let python = settings.python.directory.clone().unwrap_or_else(|| PathBuf::from(PYTHON));
-    let place = Workplace::new(&context.tools, &tree.layout().release(&manifest.id), Some(&python));
+    let place = Workplace::new(&context.tools, &tree.layout().release(&manifest.id), Some(settings.python.place()));
     Ok(place
         .telling("ENV", context.config.environment.as_ref())
         .telling("ROOT", Some(tree.layout().root()))

@@ -4,9 +4,9 @@
 //! given to pip as requirements with hashes, which every pip understands and which mean the same.
 
 use super::interpreter::Interpreter;
-use super::record::STATE;
 use super::{Kind, Order, PATIENCE, PythonError, Result, Sink, lockfile};
 use crate::directory::PathError;
+use crate::layout::STATE;
 use crate::tools::{Program, ToolError};
 use std::io::Write;
 use std::path::{Path, PathBuf};

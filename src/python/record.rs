@@ -6,11 +6,10 @@ use super::requirements::Plan;
 use super::seal::Seal;
 use super::{Environment, Installer, Made, PythonError, Result};
 use crate::directory::{Dir, PathError};
+use crate::layout::STATE;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// The release's own state directory.
-pub(super) const STATE: &str = ".releasectl";
 const FILE: &str = "python.json";
 /// A record of this size is none of ours.
 const LONGEST: u64 = 16 << 20;

@@ -17,8 +17,6 @@ use crate::release::without_password;
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
-/// Where an environment lies if nothing else is configured.
-const DIRECTORY: &str = "python_env";
 /// What is looked for if nothing is configured, the first found counts.
 const KNOWN: [&str; 4] = ["uv.lock", "pylock.toml", "requirements.txt", "requirements/prod-requirements.txt"];
 
@@ -70,7 +68,7 @@ pub struct Plan {
 
 /// Reads what `table` and the code in `release` ask for. `None` if nothing is configured and nothing is found.
 pub fn plan(release: &Dir, table: &PythonTable) -> Result<Option<Plan>> {
-    let directory = table.directory.clone().unwrap_or_else(|| DIRECTORY.into());
+    let directory = table.place().to_owned();
     let files = files(release, table)?;
     let Some(first) = files.first() else { return Ok(None) };
     let kind = Kind::of(first);

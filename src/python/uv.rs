@@ -6,9 +6,10 @@
 //! through. A project is installed with its default groups except `dev`.
 
 use super::interpreter::Interpreter;
-use super::record::{Record, STATE};
+use super::record::Record;
 use super::{Kind, Order, PATIENCE, PythonError, Result, Sink, bytecode, lockfile, name_of, pip, say, seal};
 use crate::directory::{Dir, PathError, kind};
+use crate::layout::STATE;
 use crate::removal;
 use crate::tools::{Program, ToolError};
 use crate::walk::{Visit, walk};

@@ -26,6 +26,7 @@ use super::conf::edit::set_user;
 use super::conf::ini::Ini;
 use super::conf::{self, ConfError, Declared};
 use crate::directory::{Dir, PathError};
+use crate::layout::{CURRENT, STATE};
 use crate::recipe::{ProgramTable, SupervisorTable, nearest};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Value, ValueKind};
@@ -163,7 +164,7 @@ pub fn absent(release: &Dir, table: &SupervisorTable) -> Result<Option<Absent>, 
 fn beside(release: &Dir, path: &Path) -> Vec<String> {
     let above = path.ancestors().skip(1).find_map(|above| Some((above, release.open_below(above).ok()?)));
     let names = |(above, dir): (&Path, Dir)| {
-        let names = dir.names().unwrap_or_default().into_iter().filter(|name| name != crate::layout::STATE);
+        let names = dir.names().unwrap_or_default().into_iter().filter(|name| name != STATE);
         names.map(|name| above.join(name).to_string_lossy().into_owned()).collect()
     };
     above.map(names).unwrap_or_default()
@@ -325,7 +326,7 @@ const OWN: [&str; 10] =
     ["environment", "root", "current", "python_env", "host", "roles", "user", "index", "count", "params"];
 
 fn context(params: &BTreeMap<String, toml::Value>, host: &Host, index: u32, count: u32) -> Value {
-    let current = host.root.join("current");
+    let current = host.root.join(CURRENT);
     let path = |path: &Path| Value::from(path.to_string_lossy().into_owned());
     let mut context: BTreeMap<String, Value> =
         params.iter().map(|(name, value)| (name.clone(), jinja_value(value))).collect();

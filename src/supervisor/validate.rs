@@ -7,6 +7,7 @@
 //! supervisord where it can be known: `%(ENV_X)s` is expanded from it.
 
 use super::conf::{self, Declared};
+use crate::layout::CURRENT;
 use crate::tools::{ToolError, Tools};
 use nix::unistd::AccessFlags;
 use serde::Deserialize;
@@ -209,7 +210,7 @@ fn judge(report: &Report, config: &Path, candidate: &Candidate<'_>, declared: &D
 /// Whether supervisord can tell of the candidate's programs, and whether what they run below `<root>/current` is in the
 /// candidate.
 fn executables(report: &Report, candidate: &Candidate<'_>, declared: &Declared) -> Result<(), ValidateError> {
-    let live = candidate.root.join("current");
+    let live = candidate.root.join(CURRENT);
     let there = |path: &str| Path::new(path).strip_prefix(&live).ok().map(|behind| candidate.path.join(behind));
     for group in report.groups.iter().filter(|group| declared.owns(&group.name)) {
         for process in &group.processes {

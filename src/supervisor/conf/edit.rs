@@ -14,6 +14,7 @@
 //! where there is none. A last line without an end keeps having none: it moves to the line that is added.
 
 use super::ini::{Entry, Ini, IniError, Section, comment, expand, is_space, lines};
+use crate::layout::CURRENT;
 use std::path::Path;
 
 /// How an `[include]` relates to an environment.
@@ -59,7 +60,7 @@ pub fn pattern(root: &Path) -> Result<String, EditError> {
     }
     // supervisord replaces the text %(here)s before it looks at %%.
     let pattern = pattern.replace("%%(", "[%%](");
-    Ok(format!("{pattern}/current/{}/*.conf", super::DIRECTORY))
+    Ok(format!("{pattern}/{CURRENT}/{}/*.conf", super::DIRECTORY))
 }
 
 /// How `text` relates to the environment `owner`, whose files are `pattern`.
