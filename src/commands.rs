@@ -163,6 +163,19 @@ impl Context {
         Ok(locked)
     }
 
+    /// Writes into the history how something ended. Where somebody has the lock for longer the next command does it.
+    fn record(&self, tree: &Tree, ended: impl FnOnce(&mut LockedTree<'_>)) {
+        match self.lock_briefly(tree) {
+            Ok(mut locked) => {
+                ended(&mut locked);
+                self.tell(&mut locked);
+            }
+            Err(error) => {
+                self.stages.warn(&format!("the history learns of it from the next command: {}", error.message));
+            }
+        }
+    }
+
     /// Tells what a person should hear.
     pub fn tell(&self, locked: &mut LockedTree<'_>) {
         for notice in locked.take_notices() {

@@ -19,8 +19,8 @@ use std::path::PathBuf;
 const WINDOW: u64 = 16 * 1024;
 /// Numbers stay below this: what reads JSON elsewhere may know no larger ones.
 const NUMBERS: u64 = 1 << 53;
-/// A line longer than this is damage.
-const LONGEST_LINE: usize = 64 * 1024;
+/// How much is read at a time. Lines may be longer: one that names every release of a large tree is.
+const BUFFER: usize = 64 * 1024;
 
 /// The end of the journal, as far back as it was needed.
 #[derive(Debug, Default)]
@@ -156,7 +156,7 @@ fn each_line(state: &Dir, see: &mut dyn FnMut(&[u8])) -> Result<()> {
 /// The lines in a part of a file, each with its end.
 fn lines(mut file: &File, part: Range<u64>, see: &mut dyn FnMut(&[u8])) -> io::Result<()> {
     file.seek(SeekFrom::Start(part.start))?;
-    let mut reader = BufReader::with_capacity(LONGEST_LINE, file.take(part.end - part.start));
+    let mut reader = BufReader::with_capacity(BUFFER, file.take(part.end - part.start));
     let mut line = Vec::new();
     while reader.read_until(b'\n', &mut line)? > 0 {
         see(&line);

@@ -298,15 +298,7 @@ pub(super) fn conclude(context: &Context, tree: &Tree, build: &mut Build, outcom
     } else {
         note(build, "ready");
     }
-    match context.lock_briefly(tree) {
-        Ok(mut locked) => {
-            locked.build_ended(build);
-            context.tell(&mut locked);
-        }
-        Err(error) => {
-            context.stages.warn(&format!("the history learns of it from the next command: {}", error.message))
-        }
-    }
+    context.record(tree, |locked| locked.build_ended(build));
     let hint = || format!("`releasectl create --resume {id}` tries again, `releasectl clean` removes what is there");
     outcome.map_err(|error| error.or_hint(hint))
 }

@@ -180,18 +180,12 @@ fn carry_out(
     let (expected, steps) = (wanted.expected.as_ref(), build.manifest.steps.clone());
     let mut deploying = Deploying { context, tree, settings, from, expected, seq, steps };
     let mut outcome = deploying.run(&mut build);
-    match context.lock_briefly(tree) {
-        Ok(mut locked) => {
-            locked.deploy_ended(seq, started, failure(&outcome));
-            if let Ok(activation) = &mut outcome {
-                see_overtaken(activation, build.id(), locked.standing().live.as_ref());
-            }
-            context.tell(&mut locked);
+    context.record(tree, |locked| {
+        locked.deploy_ended(seq, started, failure(&outcome));
+        if let Ok(activation) = &mut outcome {
+            see_overtaken(activation, build.id(), locked.standing().live.as_ref());
         }
-        Err(error) => {
-            context.stages.warn(&format!("the history learns of it from the next command: {}", error.message))
-        }
-    }
+    });
     let activation = outcome.inspect_err(|_| deploying.tell_stopped())?;
     drop(build);
     if activation.unconfirmed.is_some() {
