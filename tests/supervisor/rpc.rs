@@ -39,7 +39,8 @@ fn methods_answer_in_types(version: Version) {
     client.stop_group("web").unwrap();
     eventually("the group is down", || client.processes().unwrap().iter().all(|p| p.state == State::Stopped));
     assert!(client.processes().unwrap().iter().all(|p| p.pid.is_none() && p.uptime.is_none()));
-    client.start_group("web").unwrap();
+    let ids = ["web:web_0", "web:web_1"].map(str::to_owned);
+    assert!(client.start_all(&ids).unwrap().iter().all(Result::is_ok));
     eventually("the group is up", || client.processes().unwrap().iter().all(|p| p.state == State::Running));
 }
 

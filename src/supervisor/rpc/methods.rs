@@ -222,11 +222,6 @@ impl Client {
         Ok(self.call_together(&calls)?.into_iter().map(|result| result.map(drop)).collect())
     }
 
-    /// Asks for all processes of a group to be started, without waiting for them.
-    pub fn start_group(&self, group: &str) -> Result<(), RpcError> {
-        self.call("supervisor.startProcessGroup", &[group.into(), Value::Bool(false)]).map(drop)
-    }
-
     /// Asks for all processes of a group to be stopped, without waiting for them.
     pub fn stop_group(&self, group: &str) -> Result<(), RpcError> {
         self.call("supervisor.stopProcessGroup", &[group.into(), Value::Bool(false)]).map(drop)
