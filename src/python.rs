@@ -27,7 +27,7 @@ pub use crate::environment::{Environment, Installer, Made};
 use crate::directory::{Dir, PathError, kind};
 use crate::export::Luggage;
 use crate::removal;
-use crate::tools::{ToolError, Tools};
+use crate::tools::{Sink, ToolError, Tools};
 use crate::tree::Listing;
 use interpreter::Interpreter;
 use nix::sys::stat::SFlag;
@@ -40,8 +40,6 @@ use std::time::Duration;
 
 /// Shorthand of this module.
 pub type Result<T, E = PythonError> = std::result::Result<T, E>;
-/// Where everything that is printed goes, as it comes. An error of it ends the program that runs.
-pub type Sink<'a> = dyn FnMut(&[u8]) -> io::Result<()> + 'a;
 
 /// The longest that one program of a build may run.
 const PATIENCE: Duration = Duration::from_secs(2 * 3600);

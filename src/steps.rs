@@ -4,9 +4,8 @@
 use crate::clock::seconds_since;
 use crate::recipe::{Phase, Settings, Step};
 use crate::release::{StepRecord, StepStatus};
-use crate::tools::ToolError;
+use crate::tools::{Sink, ToolError};
 use crate::workplace::Workplace;
-use std::io;
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
@@ -14,9 +13,6 @@ use std::time::{Duration, Instant};
 const LIMIT: Duration = Duration::from_secs(3600);
 /// What a shell says of a command that may not be run, is not there, or was killed by one of the signals there are.
 const UNANSWERED: RangeInclusive<i32> = 126..=192;
-
-/// What takes a step's output, both streams in order.
-pub type Sink<'a> = dyn FnMut(&[u8]) -> io::Result<()> + 'a;
 
 /// Why a step failed.
 #[derive(Debug, thiserror::Error)]

@@ -19,6 +19,9 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 use watch::Running;
 
+/// Where everything that a program prints goes, as it comes. An error of it ends the program.
+pub type Sink<'a> = dyn FnMut(&[u8]) -> io::Result<()> + 'a;
+
 /// Where programs are looked for by a root run, whatever PATH says.
 const ROOT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Variables that are handed on; `LC_*` beside them.
@@ -245,7 +248,7 @@ impl Program {
 
     /// Runs it, hands everything it prints (both streams, in order) to `sink`, and returns when it has ended: what it
     /// left behind in the background is not waited for. An error of `sink` ends it.
-    pub fn run(self, sink: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> Result<(), ToolError> {
+    pub fn run(self, sink: &mut Sink<'_>) -> Result<(), ToolError> {
         let (label, limit) = (self.label(), self.limit);
         let failed = |cause| ToolError::Start { program: label.clone(), cause };
         let (reader, writer) = io::pipe().map_err(failed)?;

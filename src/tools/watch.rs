@@ -1,6 +1,6 @@
 //! Waiting for a program that runs: its output as it comes, its time limit, and no wait for what it leaves behind.
 
-use super::ToolError;
+use super::{Sink, ToolError};
 use crate::process;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
@@ -33,11 +33,7 @@ pub(super) struct Running {
 
 impl Running {
     /// Follows the program to its end. What still writes into the pipe afterwards is not waited for.
-    pub(super) fn watch(
-        mut self,
-        mut output: PipeReader,
-        sink: &mut dyn FnMut(&[u8]) -> io::Result<()>,
-    ) -> Result<(), ToolError> {
+    pub(super) fn watch(mut self, mut output: PipeReader, sink: &mut Sink<'_>) -> Result<(), ToolError> {
         let mut tail = Vec::new();
         let mut take = |output: &mut PipeReader| -> io::Result<usize> {
             let mut buffer = [0; 16 * 1024];
