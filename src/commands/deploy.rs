@@ -178,7 +178,8 @@ fn carry_out(
     let seq = locked.deploy_begins(build.id())?;
     drop(locked);
     let (expected, steps) = (wanted.expected.as_ref(), build.manifest.steps.clone());
-    let mut deploying = Deploying { context, tree, settings, from, expected, seq, steps };
+    let resume = wanted.resume;
+    let mut deploying = Deploying { context, tree, settings, from, expected, resume, seq, steps };
     let mut outcome = deploying.run(&mut build);
     context.record(tree, |locked| {
         locked.deploy_ended(seq, started, failure(&outcome));
@@ -237,6 +238,8 @@ struct Deploying<'a> {
     /// What was live when it began.
     from: Option<&'a ReleaseId>,
     expected: Option<&'a Expected>,
+    /// Whether an attempt before has begun it.
+    resume: bool,
     seq: u64,
     steps: Vec<StepRecord>,
 }
@@ -253,7 +256,10 @@ impl Deploying<'_> {
             self.note(&mut self.context.lock_briefly(self.tree)?, &barred, started);
             return Ok(barred);
         }
-        if self.phase(build, Phase::Prepare).map_err(|error| error.or_hint(resume))? {
+        // An attempt that was killed may have recorded its last step and not come to this.
+        let owed = self.resume && self.tree.live()?.id() != Some(&id);
+        let owed = owed && steps::of_phase(&self.settings, Phase::Prepare).next().is_some();
+        if self.phase(build, Phase::Prepare).map_err(|error| error.or_hint(resume))? || owed {
             build.take_inventory()?;
         }
         let started = Instant::now();

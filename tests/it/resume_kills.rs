@@ -179,3 +179,28 @@ fn p13_killed_in_any_phase_of_its_own_a_deploy_is_resumed_to_the_same_release_fi
         resumed(&tree, &host, made, &wanted);
     }
 }
+
+#[test]
+fn p13_what_a_last_step_made_is_part_of_what_is_verified_wherever_the_deploy_was_killed_behind_it() {
+    let recipe = "[[step]]\nname = 'stamp'\nrun = 'echo stamped >stamp'\n";
+    let mut killed = 0;
+    for call in ["unlinkat", "write"] {
+        for when in 1.. {
+            let tree = Sandbox::laid_out();
+            let source = tree.code("code", recipe, &[("version", "1")]);
+            let output =
+                tree.faulty(&format!("{call}:signal=SIGKILL:when={when}"), &["deploy", &source]).output().unwrap();
+            if output.status.success() {
+                break;
+            }
+            assert_eq!(output.status.signal(), Some(9));
+            // What was killed before there was anything to go on with leaves nothing.
+            if tree.run(&["deploy", "--resume"]).code == 0 {
+                let changed = tree.ends(0, &["verify"]).stdout;
+                assert!(changed.contains("is as it was"), "{call} {when}: {changed}");
+                killed += 1;
+            }
+        }
+    }
+    assert!(killed > 10, "only {killed}");
+}
