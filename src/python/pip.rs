@@ -72,8 +72,8 @@ fn make(order: &Order<'_>, interpreter: &Interpreter, at: &Path, sink: &mut Sink
     }
 }
 
-/// The environment's pip, about to install, run in the release, with its cache in the tree. With a wheelhouse nothing
-/// else is looked at, not even the host's configuration.
+/// The environment's pip, about to install, run in the release, with its cache in the tree. The host's configuration counts,
+/// but not where it has pip install elsewhere or nothing; with a wheelhouse nothing else is looked at, not even that.
 fn pip(order: &Order<'_>, at: &Path) -> Program {
     let program = order.tools.program(at.join("bin/python")).dir(order.release.path()).limit(PATIENCE);
     let program = program
@@ -85,8 +85,11 @@ fn pip(order: &Order<'_>, at: &Path) -> Program {
             "install",
             "--no-compile",
             "--progress-bar=off",
+            "--target=",
         ])
-        .env("PIP_CACHE_DIR", order.cache.join("pip"));
+        .env("PIP_CACHE_DIR", order.cache.join("pip"))
+        .env("PIP_USER", "0")
+        .env("PIP_DRY_RUN", "0");
     match &order.plan.wheelhouse {
         None => program,
         Some(house) => program

@@ -96,6 +96,20 @@ fn a_hashed_list_without_its_dependencies_is_refused_by_uv_as_by_pip() {
 }
 
 #[test]
+fn what_pip_is_told_to_do_elsewhere_is_not_done_to_an_environment() {
+    let sandbox = Sandbox::new(With::Pip);
+    sandbox.offline_code("one", "--no-index\n--find-links wheelhouse\nhello==1.0\n");
+    let told = sandbox.outside().join("home/.config/pip");
+    fs::create_dir_all(&told).unwrap();
+    for wish in ["user = true", "dry-run = true", "target = elsewhere"] {
+        fs::write(told.join("pip.conf"), format!("[install]\n{wish}\n")).unwrap();
+        sandbox.build("one", &PythonTable::default(), &[]);
+        assert!(sandbox.run("one", "hello", &[]).starts_with("hello 1.0"), "{wish}");
+        fs::remove_dir_all(sandbox.environment("one")).unwrap();
+    }
+}
+
+#[test]
 fn a_wheelhouse_needs_no_network_at_all() {
     let mut unshare = Command::new("unshare");
     unshare.arg(if nix::unistd::geteuid().is_root() { "-n" } else { "-rn" });
