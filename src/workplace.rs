@@ -38,6 +38,13 @@ impl Workplace {
         &self.directory
     }
 
+    /// Whether the python_env leads to a Python that is not there any more, as after an upgrade of the host's. A shell would
+    /// go on to another one.
+    pub fn is_dead(&self) -> bool {
+        let python = self.python.as_ref().map(|python| python.join("bin/python"));
+        python.is_some_and(|python| python.is_symlink() && !python.exists())
+    }
+
     /// A shell command, with `arguments` as `$1`, `$2`, ….
     pub fn shell<A: AsRef<OsStr>>(&self, command: &str, arguments: impl IntoIterator<Item = A>) -> Program {
         self.dress(self.tools.program("/bin/sh")).naming_orphans().args(["-c", command, "sh"]).args(arguments)

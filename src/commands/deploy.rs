@@ -111,6 +111,8 @@ fn obtain(context: &Context, tree: &Tree, wanted: &Deploy, built: Option<(Releas
         locked.set_pin(&id, Some(Pin::for_days(days, context.actor.clock.now())?))?;
     }
     drop(locked);
+    // Its Python may be gone since; steps would run by another, and stop what it cannot start again.
+    alive(context, tree, &id)?;
     if !wanted.resume {
         let settings = context.config.with_recipe(build.dir())?;
         build.forget(|step| is_of_deploy(&settings, step))?;

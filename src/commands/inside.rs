@@ -1,5 +1,6 @@
 //! A release as a workplace: for the verbs that run something in it.
 
+use super::activation::alive;
 use super::{Context, Target};
 use crate::error::{Error, Kind, Result};
 use crate::lock::{Lease, LockError};
@@ -56,6 +57,9 @@ pub(super) fn become_program(
     let settings = context.config.with_recipe(&release)?;
     let place = workplace(context, &tree, &manifest, &settings, operation)?;
     let program = make(&place, &settings)?;
+    if place.is_dead() && operation != "exec" {
+        alive(context, &tree, &id).map_err(|error| Error { kind: Kind::NotFound, ..error })?;
+    }
     let lease = shared_lease(&tree, &id)?;
     lease.hand_down()?;
     let name = program.name();

@@ -223,23 +223,35 @@ fn no_python_builds_none() {
 fn a_dead_environment_is_told_before_anybody_needs_it() {
     let tree = Sandbox::new();
     let source = pinned(&tree, "1");
+    let mark = "[[step]]\nname = 'mark'\nrun = 'touch $RELEASECTL_ROOT/log/mark'\n";
+    let recipe = format!("{RECIPE}{mark}[task.greet]\nrun = 'python -V'\n");
+    fs::write(tree.beside("code/releasectl.toml"), recipe).unwrap();
     tree.done(&["deploy", &source]);
     let first = tree.live().unwrap();
     tree.done(&["deploy", &source]);
     let second = tree.live().unwrap();
     assert!(tree.run(&["doctor"]).stdout.contains(&format!("a rollback would go to {first}")));
     fs::remove_file(tree.release(&first).join("python_env/bin/python")).unwrap();
-    for words in [&["rollback", "--dry-run"][..], &["rollback"]] {
+    fs::remove_file(tree.at("log/mark")).unwrap();
+    for words in [&["rollback", "--dry-run"][..], &["rollback"], &["deploy", "--release", &first]] {
         let answer = tree.run(words);
         assert_eq!(answer.code, 3, "{words:?}: {}", answer.stderr);
+        assert!(!tree.at("log/mark").exists(), "{words:?}");
         for word in ["has a dead python_env", "or name another"] {
             assert!(answer.stderr.contains(word), "{words:?}: {}", answer.stderr);
         }
     }
-    fs::remove_file(tree.release(&second).join("python_env/bin/python")).unwrap();
+    let python = tree.release(&second).join("python_env/bin/python");
+    fs::remove_file(&python).unwrap();
+    std::os::unix::fs::symlink("/no/such/python", &python).unwrap();
     let answer = tree.run(&["doctor"]);
     assert_eq!(answer.code, 6);
     for id in [first, second] {
         assert!(answer.stdout.contains(&format!("release {id} has a dead python_env")), "{}", answer.stdout);
+    }
+    // A shell would go on to the host's Python.
+    for words in [&["manage", "check"][..], &["task", "greet"]] {
+        let said = tree.ends(127, words).stderr;
+        assert!(said.contains("has a dead python_env") && said.contains("it was made with"), "{words:?}: {said}");
     }
 }

@@ -33,6 +33,24 @@ fn the_text_unchanged_the_programs_move(version: Version) {
     world.is_well("A", &PROGRAMS);
 }
 
+#[test]
+fn a_restart_stops_nothing_that_a_dead_python_env_could_not_start_again() {
+    let world = World::new();
+    let serve = "exec python_env/bin/python -c 'import time; time.sleep(1000)'\n";
+    world.build("A", &script("web", "web.sh", ""), &[("web.sh", serve), ("requirements.txt", "")]);
+    world.done("activate A");
+    let pid = world.pid("web");
+    // As an upgrade of the distribution leaves it.
+    let python = world.tree.release("A").join("python_env/bin/python");
+    fs::remove_file(&python).unwrap();
+    symlink("/no/such/python", &python).unwrap();
+    for words in ["restart", "restart web"] {
+        let said = world.ends(3, words).stderr;
+        assert!(said.contains("release A has a dead python_env") && said.contains("build a new release"), "{said}");
+        assert_eq!(world.pid("web"), pid);
+    }
+}
+
 fn a_release_without_programs_is_not_confirmed_while_some_run(version: Version) {
     let world = world(version);
     world.build("B", "", &[]);
