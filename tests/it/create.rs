@@ -143,7 +143,7 @@ fn a_release_may_be_entered_by_whoever_may_enter_its_directories() {
     let mut create = tree.clean("sh");
     create.args(["-c", "umask 077; exec \"$@\"", "sh", PROGRAM, "--root"]).arg(tree.root());
     create.args(["create", repository.to_str().unwrap(), "--id", "A"]);
-    assert!(create.status().unwrap().success());
+    assert!(create.output().unwrap().status.success());
     let by_others = |path: PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o055;
     assert_eq!(by_others(tree.release("A")), by_others(tree.release("A").join("app")));
 }
@@ -203,7 +203,7 @@ fn nothing_is_for_everybody_to_write_whatever_the_umask() {
     let source = tree.code("code", step, &[]);
     let mut create = tree.clean("sh");
     create.args(["-c", "umask 000; exec \"$@\"", "sh", PROGRAM, "--root"]).arg(tree.root());
-    assert!(create.args(["create", &source, "--id", "A"]).status().unwrap().success());
+    assert!(create.args(["create", &source, "--id", "A"]).output().unwrap().status.success());
     let open = format!("find {} -perm /002 ! -type l", tree.root().display());
     let found = tree.clean("sh").args(["-c", &open]).output().unwrap();
     assert!(tree.release("A").join("made/file").exists() && found.stdout.is_empty(), "{found:?}");
