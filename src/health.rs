@@ -139,6 +139,13 @@ mod tests {
     }
 
     #[test]
+    fn a_url_passes_by_the_answer_after_any_amount_of_news() {
+        let news = "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(200_000);
+        let url = serve(vec![format!("{news}HTTP/1.1 204 No Content\r\n\r\n").leak()]);
+        health(Some(&url), None, 30_000).wait(&shell).unwrap();
+    }
+
+    #[test]
     fn a_redirect_is_not_up() {
         let url = serve(vec!["HTTP/1.1 301 Moved\r\n\r\n"; 50]);
         let error = health(Some(&url), None, 50).wait(&shell).unwrap_err().to_string();

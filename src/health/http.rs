@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 /// The longest answer that is read.
 const LONGEST: usize = 16 * 1024 * 1024;
+/// What ends a head.
+const BLANK: &[u8] = b"\r\n\r\n";
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -126,7 +128,10 @@ pub fn exchange(
         stream.bound(left(deadline)?).map_err(broken)?;
         match stream.read(&mut buffer) {
             Ok(0) => break,
-            Ok(read) => received.extend_from_slice(&buffer[..read]),
+            Ok(read) => {
+                received.extend_from_slice(&buffer[..read]);
+                received.drain(..news(&received));
+            }
             Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
             Err(cause) => return Err(broken(cause)),
         }
@@ -134,28 +139,44 @@ pub fn exchange(
     parse(&received, whole, true)?.ok_or_else(|| HttpError::Broken(io::ErrorKind::UnexpectedEof.into()))
 }
 
+/// How long what a server says on the way to its answer is: heads with a status below 200.
+fn news(received: &[u8]) -> usize {
+    let mut length = 0;
+    while let Some(end) = end_of_head(&received[length..]) {
+        let head = String::from_utf8_lossy(&received[length..length + end]);
+        if !status(&head).is_some_and(|status| matches!(status, 100..=199)) {
+            break;
+        }
+        length += end + BLANK.len();
+    }
+    length
+}
+
+fn end_of_head(received: &[u8]) -> Option<usize> {
+    received.windows(BLANK.len()).position(|four| four == BLANK)
+}
+
+fn status(head: &str) -> Option<u16> {
+    head.split([' ', '\r']).nth(1)?.parse().ok()
+}
+
 /// The answer in `received`; `None` while there is more of it to come.
 fn parse(received: &[u8], whole: bool, ended: bool) -> Result<Option<Answer>, HttpError> {
-    let Some(end) = received.windows(4).position(|four| four == b"\r\n\r\n") else {
+    let Some(end) = end_of_head(received) else {
         let begins = received.len().min(5);
         let http = received[..begins] == b"HTTP/"[..begins];
         return if http { Ok(None) } else { Err(HttpError::Malformed("it does not begin with HTTP/")) };
     };
     let head = String::from_utf8_lossy(&received[..end]);
     let mut lines = head.split("\r\n");
-    let mut first = lines.next().unwrap_or_default().splitn(3, ' ');
-    let status = first.nth(1).and_then(|s| s.parse().ok()).ok_or(HttpError::Malformed("it has no status"))?;
-    let reason = first.next().unwrap_or_default().to_owned();
-    if matches!(status, 100..=199) {
-        // News on the way; the answer is what follows it.
-        let rest = &received[end + 4..];
-        return if rest.is_empty() { Ok(None) } else { parse(rest, whole, ended) };
-    }
+    let first = lines.next().unwrap_or_default();
+    let status = status(first).ok_or(HttpError::Malformed("it has no status"))?;
+    let reason = first.splitn(3, ' ').nth(2).unwrap_or_default().to_owned();
     let mut answer = Answer { status, reason, body: Vec::new() };
     if !whole {
         return Ok(Some(answer));
     }
-    let body = &received[end + 4..];
+    let body = &received[end + BLANK.len()..];
     let headers = lines.filter_map(|line| line.split_once(':'));
     let mut lengths = headers.filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));
     let length = lengths.next().map(|(_, value)| value.trim().parse::<usize>());
@@ -195,12 +216,12 @@ mod tests {
     }
 
     #[test]
-    fn news_before_the_answer_is_passed_over() {
-        let text = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n";
-        for cut in 0..text.len() {
-            assert_eq!(parse(&text[..cut], false, false).unwrap(), None, "{cut}");
-        }
-        assert_eq!(parse(text, false, false).unwrap().unwrap().status, 204);
+    fn news_before_the_answer_is_no_part_of_it() {
+        let hint = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n";
+        let text = [&hint[..], b"HTTP/1.1 100\r\n\r\n", b"HTTP/1.1 204 No Content\r\n\r\n"].concat();
+        assert_eq!(news(&text[..hint.len() - 1]), 0, "it is not there yet");
+        let answer = parse(&text[news(&text)..], false, false).unwrap().unwrap();
+        assert_eq!((answer.status, answer.reason.as_str()), (204, "No Content"));
     }
 
     #[test]
