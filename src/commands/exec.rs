@@ -6,8 +6,8 @@ use std::ffi::OsString;
 
 /// Becomes `command`; returns only if that fails.
 pub fn run(context: &Context, target: &Target, command: &[OsString]) -> Result<Error> {
-    inside::become_program(context, target, "exec", |place, _| {
+    inside::become_program(context, target, "exec", |room| {
         let (name, arguments) = command.split_first().ok_or_else(|| Error::refused("no command was named"))?;
-        Ok(place.program(name).args(arguments))
+        Ok(room.place.program(name).args(arguments))
     })
 }

@@ -10,6 +10,7 @@ use crate::tools::Program;
 use crate::tree::Tree;
 use crate::usage;
 use crate::workplace::Workplace;
+use std::ffi::OsStr;
 use std::time::{Duration, Instant};
 
 /// How long a release that is being looked at for cleaning is waited for.
@@ -42,13 +43,40 @@ fn previous(tree: &Tree, id: &ReleaseId) -> Result<Option<ReleaseId>> {
     Ok(if standing.live.as_ref() == Some(id) { tree.rollback_target(&standing)? } else { standing.live })
 }
 
+/// A release that something is to run in.
+pub(super) struct Room<'a> {
+    context: &'a Context,
+    tree: Tree,
+    id: ReleaseId,
+    /// What its recipe and the host say.
+    pub(super) settings: Settings,
+    /// Where it is.
+    pub(super) place: Workplace,
+}
+
+impl Room<'_> {
+    /// A shell command in it, with `arguments` as `$1`, …. Where the release's Python is gone there is none: the shell would
+    /// go on to another.
+    pub(super) fn shell<A: AsRef<OsStr>>(
+        &self,
+        command: &str,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Result<Program> {
+        if self.place.is_dead() {
+            let not_found = |error| Error { kind: Kind::NotFound, ..error };
+            alive(self.context, &self.tree, &self.id).map_err(not_found)?;
+        }
+        Ok(self.place.shell(command, arguments))
+    }
+}
+
 /// Becomes the program that `make` gives, in `target`'s release, whose lease lives as long as the program or any child of
 /// it does. Returns only if that fails.
 pub(super) fn become_program(
     context: &Context,
     target: &Target,
     operation: &str,
-    make: impl FnOnce(&Workplace, &Settings) -> Result<Program>,
+    make: impl FnOnce(&Room<'_>) -> Result<Program>,
 ) -> Result<Error> {
     let tree = context.tree()?;
     let id = target.resolve(&tree)?;
@@ -56,10 +84,9 @@ pub(super) fn become_program(
     let release = tree.open_release(&id)?;
     let settings = context.config.with_recipe(&release)?;
     let place = workplace(context, &tree, &manifest, &settings, operation)?;
-    let program = make(&place, &settings)?;
-    if place.is_dead() && operation != "exec" {
-        alive(context, &tree, &id).map_err(|error| Error { kind: Kind::NotFound, ..error })?;
-    }
+    let room = Room { context, tree, id, settings, place };
+    let program = make(&room)?;
+    let Room { tree, id, place, .. } = room;
     let lease = shared_lease(&tree, &id)?;
     lease.hand_down()?;
     let name = program.name();

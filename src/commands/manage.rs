@@ -9,8 +9,8 @@ const MANAGE: &str = "python manage.py";
 
 /// Becomes the management command with `arguments`; returns only if that fails.
 pub fn run(context: &Context, target: &Target, arguments: &[OsString]) -> Result<Error> {
-    inside::become_program(context, target, "manage", |place, settings| {
-        let manage = settings.manage.as_deref().unwrap_or(MANAGE);
-        Ok(place.shell(&format!("exec {manage} \"$@\""), arguments))
+    inside::become_program(context, target, "manage", |room| {
+        let manage = room.settings.manage.as_deref().unwrap_or(MANAGE);
+        room.shell(&format!("exec {manage} \"$@\""), arguments)
     })
 }
