@@ -105,14 +105,14 @@ fn obtain(context: &Context, tree: &Tree, wanted: &Deploy, built: Option<(Releas
     if wanted.resume {
         refuse_leftovers(tree, &id, wanted.create.manner.anyway)?;
     }
+    // Its Python may be gone since; steps would run by another, and stop what it cannot start again.
+    alive(context, tree, &id)?;
     let mut locked = context.lock_briefly(tree)?;
     let mut build = locked.take_up(&id)?;
     if let Some(days) = wanted.create.keep_days {
         locked.set_pin(&id, Some(Pin::for_days(days, context.actor.clock.now())?))?;
     }
     drop(locked);
-    // Its Python may be gone since; steps would run by another, and stop what it cannot start again.
-    alive(context, tree, &id)?;
     if !wanted.resume {
         let settings = context.config.with_recipe(build.dir())?;
         build.forget(|step| is_of_deploy(&settings, step))?;

@@ -233,10 +233,11 @@ fn a_dead_environment_is_told_before_anybody_needs_it() {
     assert!(tree.run(&["doctor"]).stdout.contains(&format!("a rollback would go to {first}")));
     fs::remove_file(tree.release(&first).join("python_env/bin/python")).unwrap();
     fs::remove_file(tree.at("log/mark")).unwrap();
-    for words in [&["rollback", "--dry-run"][..], &["rollback"], &["deploy", "--release", &first]] {
+    for words in [&["rollback", "--dry-run"][..], &["rollback"], &["deploy", "--release", &first, "--keep-days", "9"]] {
         let answer = tree.run(words);
         assert_eq!(answer.code, 3, "{words:?}: {}", answer.stderr);
         assert!(!tree.at("log/mark").exists(), "{words:?}");
+        assert!(tree.json(&["show", &first])["release"]["keep_until"].is_null(), "{words:?}");
         for word in ["has a dead python_env", "or name another"] {
             assert!(answer.stderr.contains(word), "{words:?}: {}", answer.stderr);
         }
