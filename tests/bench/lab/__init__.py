@@ -68,7 +68,7 @@ def compiled(name):
     binary = CACHE / "tools" / name
     if not binary.exists() or binary.stat().st_mtime < source.stat().st_mtime:
         binary.parent.mkdir(parents=True, exist_ok=True)
-        run("cc", "-O2", "-static", "-o", binary, source)
+        run("cc", "-O2", "-static", "-pthread", "-o", binary, source)
     return binary
 
 

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from . import PROGRAM, Side, blocks, run, seconds
+from . import PROGRAM, Side, blocks, compiled, run, seconds
 from .inputs import commits, git
 
 
@@ -88,6 +88,20 @@ class Building:
             git clean -ffd --quiet
         """
         return self.shell(script, live, self.mirror, self.new)
+
+    def kernel(self, way):
+        """The same files made by the kernel alone, out of memory ("copy") or as second names ("link"), and synced."""
+        source = self.place / "bare"
+        source.mkdir()
+        run("sh", "-c", 'git --git-dir "$1" archive "$2" | tar -x -C "$3"', "sh", self.mirror, self.new, source)
+
+        def target(number):
+            return self.place / f"bare{number}"
+
+        def act(number):
+            return int(run(compiled("bare_files"), way, source, target(number))) / 1e9
+
+        return Side(act, lambda _: self.settle(), lambda number: run("rm", "-rf", target(number)))
 
     def growth(self, side):
         """Bytes of disk that one round of `side` takes."""
