@@ -183,12 +183,11 @@ fn carry_out(
     let resume = wanted.resume;
     let mut deploying = Deploying { context, tree, settings, from, expected, resume, seq, steps };
     let mut outcome = deploying.run(&mut build);
-    context.record(tree, |locked| {
-        locked.deploy_ended(seq, started, failure(&outcome));
-        if let Ok(activation) = &mut outcome {
-            see_overtaken(activation, build.id(), locked.standing().live.as_ref());
-        }
-    });
+    context.record(tree, |locked| locked.deploy_ended(seq, started, failure(&outcome)));
+    // Whoever has the lock for longer may be the one who has made another release live.
+    if let (Ok(activation), Some(live)) = (&mut outcome, overtaken(tree, build.id())) {
+        see_overtaken(activation, build.id(), live.as_ref());
+    }
     let activation = outcome.inspect_err(|_| deploying.tell_stopped())?;
     drop(build);
     if activation.unconfirmed.is_some() {
@@ -208,13 +207,23 @@ fn failure(outcome: &Result<Activation>) -> Option<String> {
     }
 }
 
-/// Whoever asked for the release to be live is told if it is so no more: while its last steps ran another command could
-/// go back, or make another one live.
+/// What is live instead of `id`, if it is so no more.
+fn overtaken(tree: &Tree, id: &ReleaseId) -> Option<Option<ReleaseId>> {
+    let live = tree.live().ok()?.id().cloned();
+    (live.as_ref() != Some(id)).then_some(live)
+}
+
+fn named(live: Option<&ReleaseId>) -> &str {
+    live.map_or("nothing", ReleaseId::as_str)
+}
+
+/// Whoever asked for the release to be live is told that `live` is: while its last steps ran another command could go
+/// back, or make another one live.
 fn see_overtaken(activation: &mut Activation, id: &ReleaseId, live: Option<&ReleaseId>) {
-    if activation.unconfirmed.is_some() || live == Some(id) {
+    if activation.unconfirmed.is_some() {
         return;
     }
-    let now = live.map_or("nothing", ReleaseId::as_str);
+    let now = named(live);
     let message =
         format!("release {id} was deployed to its end, but {now} is live: that was changed while its last steps ran");
     let hint = Some(format!("`releasectl history` tells who did so; `releasectl activate {id}` makes it live again"));
@@ -282,8 +291,13 @@ impl Deploying<'_> {
             return Ok(activation);
         }
         self.phase(build, Phase::Finish).map_err(|error| {
-            let message = format!("release {id} is live, but {}", error.message);
-            Error { kind: Kind::NotConfirmed, message, ..error }.or_hint(resume)
+            let error = Error { kind: Kind::NotConfirmed, ..error };
+            let Some(live) = overtaken(self.tree, &id) else {
+                let message = format!("release {id} is live, but {}", error.message);
+                return Error { message, ..error }.or_hint(resume);
+            };
+            let message = format!("release {id} was live, {} is now, and {}", named(live.as_ref()), error.message);
+            Error { message, ..error }.hint(FASTER)
         })?;
         Ok(activation)
     }

@@ -4,7 +4,7 @@ use crate::code::{read, step};
 use crate::patience::eventually;
 use crate::sandbox::{PROGRAM, Sandbox, Started};
 use serde_json::Value;
-use std::fs;
+use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -59,6 +59,22 @@ fn p04_what_is_gone_back_from_while_its_last_steps_run_stays_bad_and_its_deploy_
     // There is nothing to go on with.
     tree.refused(&["deploy", "--resume"]);
     assert_eq!(tree.live().as_deref(), Some("A"));
+}
+
+#[test]
+fn p04_a_deploy_says_what_is_live_by_now_though_somebody_has_the_lock_or_its_last_step_failed() {
+    for (last, told) in [("", "but A is live"), ("false\n", "A is now, and step tell")] {
+        let tree = Sandbox::with_live(&["A"]);
+        let source = tree.code("code", &step("tell", "finish", &format!("gate within\n{last}")), &[("version", "B")]);
+        let deploy = tree.run_to("within", &["deploy", &source, "--wait=1s"]);
+        tree.done(&["rollback"]);
+        let lock = File::open(tree.at(".releasectl/lock")).unwrap();
+        lock.try_lock().unwrap();
+        tree.open_gate();
+        let answer = deploy.answer();
+        assert_eq!(answer.code, 5, "{answer:?}");
+        assert!(answer.stderr.contains(told) && answer.stderr.contains("releasectl history"), "{answer:?}");
+    }
 }
 
 #[test]
