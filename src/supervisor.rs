@@ -80,6 +80,8 @@ pub struct Change<'a> {
     /// Programs that are to run although they are stopped: what we stopped ourselves, or [`Done::up_before`] of a failed
     /// attempt.
     pub wanted: BTreeSet<String>,
+    /// Programs that are to stay stopped although their group is made: [`Done::held_before`] of a failed attempt.
+    pub held: BTreeSet<String>,
     /// Processes that run from the live release already: [`Done::pids_before`] of a failed attempt.
     pub already: BTreeMap<String, i32>,
     /// One process at a time, or in two halves.
@@ -200,7 +202,8 @@ impl Supervisor {
         let mut settings = self.client.settings().map_err(|e| early(e.into()))?;
         let ours = |group: &str| change.before.owns(group) || change.after.owns(group);
         let pids = processes.iter().filter(|p| ours(&p.group)).filter_map(|p| Some((p.id(), p.pid?)));
-        let done = Done { pids_before: pids.collect(), up_before: change.wanted.clone(), ..Done::default() };
+        let (up_before, held_before) = (change.wanted.clone(), change.held.clone());
+        let done = Done { pids_before: pids.collect(), up_before, held_before, ..Done::default() };
         let early = |cause: SupervisorError| Box::new(Failure { cause, done: done.clone(), plan: None });
         let mut reread = self.client.reread().map_err(|e| early(e.into()))?;
         let fresh = self.client.settings().map_err(|e| early(e.into()))?;
@@ -210,7 +213,9 @@ impl Supervisor {
             after: change.after,
             processes: &processes,
             reread: &reread,
+            settings: &fresh,
             wanted: &change.wanted,
+            held: &change.held,
             already: &change.already,
         });
         let plan = plan.map_err(|e| early(e.into()))?;

@@ -139,14 +139,24 @@ struct Setback {
     why: String,
     hint: Option<String>,
     up: BTreeSet<String>,
-    pids: BTreeMap<String, i32>,
+    untouched: Untouched,
 }
 
 impl Setback {
     fn of(error: impl Into<Error>, done: &Done) -> Self {
         let Error { message: why, hint, .. } = error.into();
-        Self { why, hint, up: done.up_before.clone(), pids: done.pids_before.clone() }
+        let untouched = Untouched { held: done.held_before.clone(), pids: done.pids_before.clone() };
+        Self { why, hint, up: done.up_before.clone(), untouched }
     }
+}
+
+/// What is as it was before the way there, or is to be.
+#[derive(Default)]
+struct Untouched {
+    /// Programs that an operator had stopped.
+    held: BTreeSet<String>,
+    /// What runs from where it ran.
+    pids: BTreeMap<String, i32>,
 }
 
 /// One way across.
@@ -154,7 +164,7 @@ struct Step<'a> {
     before: &'a Declared,
     wanted: BTreeSet<String>,
     /// What was not touched on the way that is gone back now; `None` on the way there.
-    back: Option<BTreeMap<String, i32>>,
+    back: Option<Untouched>,
     cause: &'a str,
 }
 
@@ -171,14 +181,14 @@ fn bring(
         let untouched = |error: Error| {
             let running = as_root(|| supervisor.programs()).unwrap_or_default();
             let pids = running.into_iter().filter_map(|process| Some((process.id(), process.pid?))).collect();
-            Setback { pids, ..Setback::of(error, &Done::default()) }
+            Setback::of(error, &Done { pids_before: pids, ..Done::default() })
         };
         copy(context, tree, side).map_err(untouched)?;
         let mut around = Hooked::new(context, tree, &side.settings, &side.id, step.cause).map_err(untouched)?;
         let Step { before, wanted, back, .. } = step;
         let (restart, thorough) = (side.settings.supervisor.restart, back.is_some());
-        let already = back.unwrap_or_default();
-        let change = Change { before, after: &side.declared, wanted, already, restart, thorough };
+        let Untouched { held, pids: already } = back.unwrap_or_default();
+        let change = Change { before, after: &side.declared, wanted, held, already, restart, thorough };
         let applied = as_root(|| supervisor.apply(&change, &mut around));
         context.stages.end();
         done = applied.map_err(|failure| {
@@ -260,7 +270,7 @@ impl Passage<'_> {
             Err(mut setback) => {
                 // What was not touched runs from where it ran before, which need not be what is gone back to.
                 if standing.owed.since.is_some() {
-                    setback.pids.clear();
+                    setback.untouched.pids.clear();
                 }
                 self.failed(locked, seq, from, setback, activation)
             }
@@ -336,7 +346,7 @@ impl Passage<'_> {
             }
         };
         self.conclude(locked, Some(seq), Outcome::Returned, Some(setback.why.clone()));
-        let ending = match self.bring_back(locked.tree(), from, wanted, setback.pids) {
+        let ending = match self.bring_back(locked.tree(), from, wanted, setback.untouched) {
             Ok(()) => {
                 if undone {
                     locked.condemn(to, bad);
@@ -359,12 +369,12 @@ impl Passage<'_> {
         tree: &Tree,
         from: &ReleaseId,
         wanted: BTreeSet<String>,
-        already: BTreeMap<String, i32>,
+        untouched: Untouched,
     ) -> Result<(), String> {
         let side = Side::of(self.context, tree, from).map_err(|error| error.message)?;
         let mut before = self.way.before.clone();
         together(&mut before, self.way.side.declared.clone());
-        let step = Step { before: &before, wanted, back: Some(already), cause: "rollback" };
+        let step = Step { before: &before, wanted, back: Some(untouched), cause: "rollback" };
         bring(self.context, tree, self.supervisor.as_ref(), &side, step).map(drop).map_err(|setback| setback.why)
     }
 }

@@ -6,9 +6,10 @@
 //! run, and `supervisorctl update` would stop them all.
 
 pub(super) mod act;
+mod pauses;
 
 use super::conf::Declared;
-use super::rpc::methods::{Process, Reread, State};
+use super::rpc::methods::{Process, Reread, Settings, State};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,8 +24,12 @@ pub struct Situation<'a> {
     pub processes: &'a [Process],
     /// What supervisord says of its files.
     pub reread: &'a Reread,
+    /// What the files declare now, of everybody.
+    pub settings: &'a [Settings],
     /// Programs or groups of ours that are to run although they are stopped: those that we stopped ourselves.
     pub wanted: &'a BTreeSet<String>,
+    /// Processes (by `group:name`) that are to stay stopped although their group is made.
+    pub held: &'a BTreeSet<String>,
     /// Processes (by `group:name`) that run from the live release already, as long as they have this process id.
     pub already: &'a BTreeMap<String, i32>,
 }
@@ -48,7 +53,7 @@ pub struct Plan {
     pub at_rest: Vec<String>,
     /// Processes of ours, of any group, that were up or meant to be.
     pub up: BTreeSet<String>,
-    /// Processes of replaced groups that must not come up with their group.
+    /// Processes of groups that are removed, replaced or made that must not come up with a group.
     pub hold: BTreeSet<String>,
     /// Processes of replaced groups that had done their work: they may come up with their group, or not.
     pub finished: BTreeSet<String>,
@@ -156,6 +161,7 @@ pub fn decide(now: &Situation<'_>) -> Result<Plan, Unexpected> {
     for process in now.processes.iter().filter(|process| ours(&process.group)) {
         plan.place(process, now);
     }
+    now.settings.iter().for_each(|new| plan.inherit(new, now));
     Ok(plan)
 }
 
@@ -166,6 +172,9 @@ impl Plan {
             self.up.insert(id.clone());
         }
         if self.remove.contains(&process.group) {
+            if standing == Standing::Stopped {
+                self.hold.insert(id);
+            }
             return;
         }
         if self.replace.contains(&process.group) {
@@ -190,6 +199,24 @@ impl Plan {
             // One that is on its way down is waited for first: asking it to start meanwhile does nothing.
             State::Running | State::Starting | State::Backoff | State::Stopping => self.restart.push(id),
             _ => self.start.push(id),
+        }
+    }
+
+    /// A process of a group that is made stands as it did before it was removed, or as the one of its name does in a group
+    /// that goes: it has only moved.
+    fn inherit(&mut self, new: &Settings, now: &Situation<'_>) {
+        if !self.add.contains(&new.group) {
+            return;
+        }
+        let id = format!("{}:{}", new.group, new.name);
+        let leaves = |old: &&Process| old.name == new.name && self.remove.contains(&old.group);
+        let moved = now.processes.iter().find(leaves).map(Process::id);
+        let is_in = |set: &BTreeSet<String>| moved.as_ref().is_some_and(|moved| set.contains(moved));
+        if now.wanted.contains(&id) || is_in(&self.up) {
+            self.up.insert(id);
+        } else if now.held.contains(&id) || is_in(&self.hold) {
+            self.at_rest.push(id.clone());
+            self.hold.insert(id);
         }
     }
 
@@ -220,6 +247,9 @@ pub struct Done {
     /// Processes of ours that were up before, or meant to be: what going back has to bring up again.
     #[serde(skip)]
     pub up_before: BTreeSet<String>,
+    /// Processes of ours that an operator had stopped and whose group may be gone: going back must not bring them up.
+    #[serde(skip)]
+    pub held_before: BTreeSet<String>,
     /// The process ids of ours before: what still has one of them was not touched.
     #[serde(skip)]
     pub pids_before: BTreeMap<String, i32>,

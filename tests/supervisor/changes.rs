@@ -24,6 +24,8 @@ on_both_versions!(
     a_program_that_dies_after_it_came_up_is_noticed,
     a_hung_supervisord_is_given_up_and_says_what_was_done,
     the_way_back_leaves_alone_what_was_not_touched,
+    what_a_failed_change_removed_stands_as_it_did,
+    what_moves_to_another_group_stands_as_it_did,
     a_supervisord_that_was_restarted_starts_from_the_files,
 );
 
@@ -205,6 +207,7 @@ fn a_hung_supervisord_is_given_up_and_says_what_was_done(version: Version) {
         before: &release,
         after: &release,
         wanted: BTreeSet::new(),
+        held: BTreeSet::new(),
         already: BTreeMap::new(),
         restart: releasectl::recipe::Restart::Rolling,
     };
@@ -267,4 +270,44 @@ fn a_supervisord_that_was_restarted_starts_from_the_files(version: Version) {
     let done = sandbox.apply(&one, &two).unwrap();
     assert_eq!(done.restarted.len(), 2);
     assert_eq!(sandbox.works_in("new:new"), release_of(&sandbox, "b"));
+}
+
+/// A release `a` of which an operator has started one program, which does not start by itself, and stopped another.
+fn with_a_will_of_its_own(version: Version) -> (Sandbox, Declared) {
+    let sandbox = Sandbox::new(version);
+    let conf = sleeper("web", "") + &sleeper("byhand", "") + &sleeper("manual", "autostart=false");
+    let release = sandbox.deploy("production", "a", &conf);
+    sandbox.supervisor().stop(&release, &["byhand".to_owned()], &mut Plainly).unwrap();
+    sandbox.supervisor().start(&release, &["manual".to_owned()], &mut Plainly).unwrap();
+    (sandbox, release)
+}
+
+fn what_a_failed_change_removed_stands_as_it_did(version: Version) {
+    let (sandbox, before) = with_a_will_of_its_own(version);
+    let after = sandbox.make("production", "b", &(sleeper("web", "") + &failing("bad", "no")));
+    sandbox.flip("production", "b");
+    let failure = sandbox.apply(&before, &after).unwrap_err();
+    assert_eq!(failure.done.removed, ["byhand", "manual"]);
+    sandbox.flip("production", "a");
+    let done = sandbox.go_back(&after, &before, &failure);
+    assert_eq!((&done.added[..], &done.at_rest[..]), (&names("byhand manual")[..], &names("byhand:byhand")[..]));
+    assert_eq!(sandbox.state("byhand:byhand"), State::Stopped);
+    assert_eq!(sandbox.works_in("manual:manual"), release_of(&sandbox, "a"));
+}
+
+fn what_moves_to_another_group_stands_as_it_did(version: Version) {
+    let (sandbox, before) = with_a_will_of_its_own(version);
+    let group = "[group:all]\nprograms=byhand,manual\n";
+    let conf = sleeper("web", "") + &sleeper("byhand", "") + &sleeper("manual", "autostart=false") + group;
+    let after = sandbox.make("production", "b", &conf);
+    for (live, from, to, group) in [("b", &before, &after, ["all"; 2]), ("a", &after, &before, ["byhand", "manual"])] {
+        sandbox.flip("production", live);
+        sandbox.apply(from, to).unwrap();
+        assert_eq!(sandbox.state(&format!("{}:byhand", group[0])), State::Stopped);
+        assert_eq!(sandbox.works_in(&format!("{}:manual", group[1])), release_of(&sandbox, live));
+    }
+}
+
+fn names(text: &str) -> Vec<String> {
+    text.split_whitespace().map(str::to_owned).collect()
 }

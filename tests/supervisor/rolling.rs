@@ -247,6 +247,7 @@ fn what_we_stopped_ourselves_comes_up_again(version: Version) {
         before: &before,
         after: &before,
         wanted,
+        held: BTreeSet::new(),
         already: BTreeMap::new(),
         restart: Restart::Rolling,
         thorough: false,
@@ -290,7 +291,15 @@ fn what_was_drained_is_undrained_in_whatever_group_it_comes_up(version: Version)
     let mut around = Witness { sandbox: &sandbox, seen: Vec::new(), fails: false };
     let wanted = BTreeSet::from(["worker:worker_0".to_owned()]);
     let restart = Restart::Rolling;
-    let change = Change { before: &before, after: &after, wanted, already: BTreeMap::new(), restart, thorough: false };
+    let change = Change {
+        before: &before,
+        after: &after,
+        wanted,
+        held: BTreeSet::new(),
+        already: BTreeMap::new(),
+        restart,
+        thorough: false,
+    };
     sandbox.supervisor().apply(&change, &mut around).unwrap();
     let seen = ["drain web:web 2", "drain worker:worker_1 1", "undrain worker:worker_0 1", "undrain site:site 2"];
     assert_eq!(around.seen, seen);

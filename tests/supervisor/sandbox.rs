@@ -140,15 +140,23 @@ impl Sandbox {
         restart: Restart,
         around: &mut dyn Around,
     ) -> Result<Done, Box<Failure>> {
-        let change =
-            Change { before, after, wanted: BTreeSet::new(), already: BTreeMap::new(), restart, thorough: false };
+        let change = Change {
+            before,
+            after,
+            wanted: BTreeSet::new(),
+            held: BTreeSet::new(),
+            already: BTreeMap::new(),
+            restart,
+            thorough: false,
+        };
         self.supervisor().apply(&change, around)
     }
 
     /// The other way round after a failure.
     pub fn go_back(&self, before: &Declared, after: &Declared, failure: &Failure) -> Done {
         let (wanted, already) = (failure.done.up_before.clone(), failure.done.pids_before.clone());
-        let change = Change { before, after, wanted, already, restart: Restart::Rolling, thorough: true };
+        let held = failure.done.held_before.clone();
+        let change = Change { before, after, wanted, held, already, restart: Restart::Rolling, thorough: true };
         self.supervisor().apply(&change, &mut Plainly).unwrap()
     }
 

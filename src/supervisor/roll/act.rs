@@ -1,6 +1,7 @@
 //! Carrying out a plan: one call of supervisord after the other, waiting for what each was to bring about, and stopping at
 //! the first thing that does not come about.
 
+use super::pauses::pauses;
 use super::{Done, Plan};
 use crate::recipe::Restart;
 use crate::supervisor::rpc::methods::{Process, Settings, State};
@@ -12,8 +13,6 @@ use std::time::{Duration, Instant};
 
 /// What a process that was killed may take to be gone, beyond the time it has to stop.
 const GRACE: Duration = Duration::from_secs(10);
-/// Pauses between two looks: the first one, and the longest.
-const PAUSES: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(200)];
 /// Bytes and lines of a program's log that an error carries.
 const TAIL: (i64, usize) = (4096, 20);
 
@@ -39,8 +38,15 @@ impl<'a> Roll<'a> {
         patience: Duration,
     ) -> Self {
         let settings = settings.into_iter().map(|s| (format!("{}:{}", s.group, s.name), s)).collect();
-        let patience = patience + GRACE;
-        Self { client, around, settings, patience, thorough: false, setback: None, done: Done::default() }
+        Self {
+            client,
+            around,
+            settings,
+            patience: patience + GRACE,
+            thorough: false,
+            setback: None,
+            done: Done::default(),
+        }
     }
 
     /// Does everything that `plan` says; what was done so far is in `done` even after an error. If it is to be `thorough`, a
@@ -54,6 +60,7 @@ impl<'a> Roll<'a> {
         self.thorough = thorough;
         self.done.at_rest.clone_from(&plan.at_rest);
         self.done.up_before.clone_from(&plan.up);
+        self.done.held_before.clone_from(&plan.hold);
         for group in &plan.remove {
             let removed = self.remove(group);
             if self.bears(removed)? {
@@ -66,11 +73,12 @@ impl<'a> Roll<'a> {
                 self.done.replaced.push(group.clone());
             }
         }
+        let mut added = Vec::new();
         for group in &plan.add {
             self.around.note(&format!("adding {group}"));
-            ignore(self.client.add_group(group), &[Fault::AlreadyAdded])?;
+            let made = self.make(group, plan).map(|up| added.extend(up));
+            self.bears(made)?;
         }
-        let added: Vec<String> = plan.add.iter().flat_map(|group| self.members(group, |s| s.autostart)).collect();
         let mut came_up = self.wait_up(&added, true);
         if came_up.is_ok() && !plan.remove.is_empty() {
             // It may stand for what was drained under another name, and will not run again.
@@ -193,20 +201,23 @@ impl<'a> Roll<'a> {
         let running = self.running(group)?;
         self.drain(&running)?;
         self.forget(group)?;
-        let held: Vec<String> =
-            self.members(group, |s| s.autostart).into_iter().filter(|id| plan.hold.contains(id)).collect();
-        self.add_held(group, &held)?;
-        for id in self.members(group, |s| !s.autostart).iter().filter(|id| plan.up.contains(*id)) {
-            self.ask_to_start(id)?;
-        }
-        let comes_up = |id: &String| plan.up.contains(id) || !(plan.hold.contains(id) || plan.finished.contains(id));
-        let mut up = self.members(group, |s| s.autostart);
-        up.retain(comes_up);
-        up.extend(self.members(group, |s| !s.autostart).into_iter().filter(|id| plan.up.contains(id)));
+        let mut up = self.make(group, plan)?;
         self.wait_up(&up, true)?;
         // One that was stopped for this change was drained then.
         up.retain(|id| plan.up.contains(id));
         self.undrain(&up)
+    }
+
+    /// Makes a group active, with what is on its way up then.
+    fn make(&self, group: &str, plan: &Plan) -> Result<Vec<String>, SupervisorError> {
+        let (mut up, mut others) = (self.members(group, |s| s.autostart), self.members(group, |s| !s.autostart));
+        let held: Vec<String> = up.iter().filter(|id| plan.hold.contains(*id)).cloned().collect();
+        self.add_held(group, &held)?;
+        others.retain(|id| plan.up.contains(id));
+        others.iter().try_for_each(|id| self.ask_to_start(id))?;
+        up.retain(|id| plan.up.contains(id) || !(plan.hold.contains(id) || plan.finished.contains(id)));
+        up.extend(others);
+        Ok(up)
     }
 
     /// Makes a group active and leaves its `held` processes stopped, though they are `autostart`.
@@ -337,10 +348,8 @@ impl<'a> Roll<'a> {
 
     /// startsecs × (startretries + 2) + 5 s
     fn time_to_start(&self, id: &str) -> Duration {
-        let seconds = self.settings.get(id).map_or(5, |program| {
-            program.startsecs.saturating_mul(program.startretries.saturating_add(2)).saturating_add(5)
-        });
-        Duration::from_secs(seconds)
+        let seconds = |s: &Settings| s.startsecs.saturating_mul(s.startretries.saturating_add(2)).saturating_add(5);
+        Duration::from_secs(self.settings.get(id).map_or(5, seconds))
     }
 
     /// Whether it counts as running from its first moment, so that it may have ended well before we look.
@@ -382,16 +391,5 @@ fn ignore(result: Result<(), RpcError>, faults: &[Fault]) -> Result<(), Supervis
     match result {
         Err(error) if error.fault().is_some_and(|fault| faults.contains(&fault)) => Ok(()),
         other => other.map_err(SupervisorError::from),
-    }
-}
-
-/// Sleeps longer each time, but not beyond the moment at which something is due, and begins anew then.
-fn pauses() -> impl FnMut(Option<Instant>) {
-    let [shortest, longest] = PAUSES;
-    let mut pause = shortest;
-    move |due| {
-        let left = due.map(|due| due.saturating_duration_since(Instant::now())).filter(|left| *left <= pause);
-        std::thread::sleep(left.unwrap_or(pause));
-        pause = if left.is_some() { shortest } else { (pause * 3 / 2).min(longest) };
     }
 }

@@ -50,6 +50,8 @@ fn plan(before: &str, after: &str, running: &str, reread: [&str; 3], wanted: &st
         after: &release(after),
         processes: &processes(running),
         reread: &Reread { added, changed, removed },
+        settings: &[],
+        held: &BTreeSet::new(),
         wanted: &names(wanted).into_iter().collect(),
         already: &BTreeMap::from([("web:1".to_owned(), 11)]),
     })
