@@ -249,7 +249,10 @@ impl Supervisor {
     /// Starts those of the environment's programs, or of those named, that do not run.
     pub fn start(&self, owned: &Declared, names: &[String], around: &mut dyn Around) -> Outcome<Done> {
         self.operate(owned, names, around, |roll, processes| {
-            roll.start(&ids(processes.iter().filter(|p| p.state.is_down() || p.state == State::Backoff)))
+            // Asking one that is on its way down to start does nothing.
+            roll.wait_down(&ids(processes.iter().filter(|p| p.state == State::Stopping)))?;
+            let idle = |p: &&Process| p.state.is_down() || matches!(p.state, State::Backoff | State::Stopping);
+            roll.start(&ids(processes.iter().filter(idle)))
         })
     }
 

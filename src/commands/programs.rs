@@ -229,7 +229,7 @@ impl steps::Programs for Crew<'_> {
     /// What an operator stopped stays stopped.
     fn start(&mut self, names: &[String]) -> Result<(), String> {
         let wanted = |process: &Process, standing: &Standing| {
-            let by_hand = process.state == State::Stopped && process.started > 0;
+            let by_hand = matches!(process.state, State::Stopped | State::Stopping) && process.started > 0;
             standing.owed.up.contains(&process.id()) || !by_hand
         };
         self.act(wanted, false, names).map_err(|error| error.message)

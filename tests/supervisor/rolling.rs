@@ -22,6 +22,7 @@ on_both_versions!(
     what_failed_and_was_stopped_then_stays_stopped,
     what_we_stopped_ourselves_comes_up_again,
     a_worker_that_takes_long_to_stop_is_waited_for,
+    what_is_on_its_way_down_is_started_when_it_is_there,
     drain_and_undrain_go_around_each_process,
     what_was_drained_is_undrained_in_whatever_group_it_comes_up,
     a_failing_drain_hook_stops_nothing,
@@ -269,6 +270,27 @@ fn a_worker_that_takes_long_to_stop_is_waited_for(version: Version) {
     let done = sandbox.apply(&release, &release).unwrap();
     assert!(finished.exists(), "it could finish what it was doing");
     assert_eq!(done.restarted, ["worker:worker"]);
+    assert_ne!(sandbox.pid("worker:worker"), pid);
+    signal(sandbox.pid("worker:worker").cast_unsigned(), "KILL");
+}
+
+fn what_is_on_its_way_down_is_started_when_it_is_there(version: Version) {
+    let sandbox = Sandbox::new(version);
+    let script = sandbox.path().join("worker");
+    let release = sandbox.path().join("release");
+    let wait = format!("while ! test -e {}; do sleep 0.05; done", release.display());
+    fs::write(&script, format!("trap '{wait}; exit 0' TERM; while :; do sleep 0.05; done\n")).unwrap();
+    let conf = format!("[program:worker]\ncommand=/bin/sh {}\nstartsecs=1\nstopwaitsecs=600\n", script.display());
+    let declared = sandbox.deploy("production", "a", &conf);
+    let pid = sandbox.pid("worker:worker");
+    sandbox.supervisor().client().stop("worker:worker").unwrap();
+    let started = std::thread::scope(|scope| {
+        let started = scope.spawn(|| sandbox.supervisor().start(&declared, &["worker".to_owned()], &mut Plainly));
+        assert_eq!(sandbox.state("worker:worker"), State::Stopping);
+        fs::write(&release, "").unwrap();
+        started.join().unwrap().unwrap()
+    });
+    assert_eq!(started.started, ["worker:worker"]);
     assert_ne!(sandbox.pid("worker:worker"), pid);
     signal(sandbox.pid("worker:worker").cast_unsigned(), "KILL");
 }

@@ -285,7 +285,7 @@ impl<'a> Roll<'a> {
     }
 
     /// Waits until none of `ids` has a process. What supervisord does not know any more has none.
-    fn wait_down(&self, ids: &[String]) -> Result<(), SupervisorError> {
+    pub(in crate::supervisor) fn wait_down(&self, ids: &[String]) -> Result<(), SupervisorError> {
         let deadline = Instant::now() + self.patience;
         let mut pauses = pauses();
         loop {
