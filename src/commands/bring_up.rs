@@ -8,7 +8,7 @@
 use super::activation::{Activation, Unconfirmed};
 use super::hooks::{self, News, Turn};
 use super::inside::workplace;
-use super::programs::{Hooked, configured, owner, together};
+use super::programs::{Hooked, configured, copied, owner, together};
 use super::way::{Side, Way, barred, refused};
 use super::{Context, Outcome as Told};
 use crate::error::{Error, Kind, Result};
@@ -220,6 +220,15 @@ pub(super) fn install(context: &Context, config: &Path, files: &[(String, String
     let user = context.config.settings.user.as_deref();
     as_root(|| wire::install(&wire::directory_of_copies(config), owner(context), user, files))?;
     Ok(())
+}
+
+/// Removes the copies beside supervisord's configuration, if there are any; whether there were.
+pub(super) fn remove_copies(context: &Context, config: &Path) -> Result<bool> {
+    let none = copied(context, config).is_empty();
+    if !none {
+        install(context, config, &[])?;
+    }
+    Ok(!none)
 }
 
 /// Why nothing can be gone back to.

@@ -1,6 +1,7 @@
 //! `deactivate`: nothing is live any more.
 
 use super::activation::Activation;
+use super::bring_up::remove_copies;
 use super::programs::{configured, connect, ours};
 use super::{Context, Outcome};
 use crate::error::{Error, Result};
@@ -8,7 +9,7 @@ use crate::identity::as_root;
 use crate::operation::Operation;
 use crate::supervisor::conf::Declared;
 use crate::supervisor::rpc::methods::Process;
-use crate::tree::Flip;
+use crate::tree::{Flip, LockedTree, Tree};
 
 /// Removes `current`, if the operator really means it.
 pub fn run(context: &Context, yes: bool) -> Result<Outcome> {
@@ -18,14 +19,24 @@ pub fn run(context: &Context, yes: bool) -> Result<Outcome> {
         return Err(Error::refused("this would take the live release away and put nothing in its place").hint(hint));
     }
     let mut locked = context.lock(&tree)?;
+    let outcome = take_away(context, &tree, &mut locked)?;
+    // supervisord might not even start again from copies whose programs are nowhere.
+    if let Some(Err(error)) = configured(context).map(|config| remove_copies(context, config)) {
+        let message = error.message;
+        context.stages.warn(&format!("supervisord goes on reading the programs' files from their copies: {message}"));
+    }
+    Ok(outcome)
+}
+
+fn take_away(context: &Context, tree: &Tree, locked: &mut LockedTree<'_>) -> Result<Outcome> {
     let standing = locked.standing().clone();
     if tree.live()? == crate::tree::Live::Nothing {
         return Ok(Outcome::Activate(Activation::of(false, None, None, "deactivate")));
     }
     let flipped = locked.flip(Flip::of(Operation::Deactivate, None, "deactivate"));
-    context.tell(&mut locked);
+    context.tell(locked);
     let flipped = flipped?;
-    tell_running(context, &ours(context, &tree, &standing));
+    tell_running(context, &ours(context, tree, &standing));
     Ok(Outcome::Activate(Activation::of(true, flipped.from, None, "deactivate")))
 }
 

@@ -318,7 +318,7 @@ pub(super) fn wired(context: &Context, tree: &Tree, config: &Path) -> Result<Opt
     if copies(context, config).is_some() {
         let found = copied(context, config);
         let same = match tree.live()?.id() {
-            None => true,
+            None => found.is_empty(),
             Some(live) => {
                 let user = context.config.settings.user.as_deref();
                 let meant = wire::as_copies(owner(context), user, &files_of(&tree.open_release(live)?)?)?;
@@ -328,7 +328,7 @@ pub(super) fn wired(context: &Context, tree: &Tree, config: &Path) -> Result<Opt
                     .eq(meant.iter().map(|(name, text)| (name, Some(text.as_bytes()))))
             }
         };
-        return Ok((same && !found.is_empty()).then_some("copy"));
+        return Ok(same.then_some("copy"));
     }
     let by = |root: &Path| as_root(|| wire::status(config, root, owner(context)));
     let mut found = by(tree.layout().root())?;

@@ -1,7 +1,7 @@
 //! `supervisor`: what supervisord reads of this environment: files rendered from templates, and their include.
 
 use super::assemble::{check_templates, rendered};
-use super::bring_up::install;
+use super::bring_up::{install, remove_copies};
 use super::programs::{configured, connect, copied, declared, owner, required, wired};
 use super::{Context, Outcome, Target};
 use crate::error::{Error, Result};
@@ -105,20 +105,11 @@ fn connect_files(context: &Context, tree: &Tree, config: &Path) -> Result<bool> 
     if context.config.settings.supervisor.wiring == Wiring::Include {
         return Ok(as_root(|| wire::wire(config, tree.layout().root(), owner(context)))?);
     }
-    let Some(live) = tree.live()?.id().cloned() else { return Ok(false) };
+    let Some(live) = tree.live()?.id().cloned() else { return remove_copies(context, config) };
     let files = files_of(&tree.open_release(&live)?)?;
     let before = copied(context, config);
     install(context, config, &files)?;
     Ok(before != copied(context, config))
-}
-
-fn remove_copies(context: &Context, config: &Path) -> Result<bool> {
-    let before = copied(context, config);
-    if before.is_empty() {
-        return Ok(false);
-    }
-    install(context, config, &[])?;
-    Ok(true)
 }
 
 fn look(context: &Context, tree: &Tree, changed: bool, release: Option<ReleaseId>) -> Result<Supervised> {

@@ -163,6 +163,19 @@ fn copies_are_made_instead_of_an_include(version: Version) {
     assert!(world.run("doctor").stdout.contains("ok   wiring"));
     world.done("rollback");
     assert_eq!(copies().len(), 2);
+    // With nothing live there is nothing to be read, whatever was left before.
+    let left = fs::read(&copy).unwrap();
+    world.done("deactivate --yes");
+    assert_eq!(copies().len(), 0);
+    assert_eq!(world.json(0, "supervisor status")["wired"], "copy");
+    for words in ["supervisor wire", "deactivate --yes"] {
+        fs::write(&copy, &left).unwrap();
+        assert_eq!(world.json(0, "supervisor status")["wired"], serde_json::Value::Null);
+        world.done(words);
+        assert_eq!(copies().len(), 0);
+    }
+    world.done("activate A");
+    assert_eq!(copies().len(), 2);
     assert_eq!(world.json(0, "supervisor unwire")["changed"], true);
     assert_eq!(copies().len(), 0);
 }
