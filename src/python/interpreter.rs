@@ -10,21 +10,26 @@ use std::time::Duration;
 const ANSWER: Duration = Duration::from_secs(10);
 /// The longest answer that is kept.
 const LONGEST: usize = 1 << 20;
+/// What every line of an answer begins with. What else is said, by a shell that does not know the locale, by a `.pth` file
+/// that names what is gone, is none of it.
+const MARK: &str = "releasectl:";
 /// What a base interpreter is asked: itself without any environment, its version, and its mark on bytecode files.
 const WHO: &str = "import os, platform, sys
-print(os.path.realpath(getattr(sys, '_base_executable', None) or sys.executable))
-print(platform.python_version())
-print(sys.implementation.cache_tag)";
+def tell(line): print('\\nreleasectl:' + line)
+tell(os.path.realpath(getattr(sys, '_base_executable', None) or sys.executable))
+tell(platform.python_version())
+tell(sys.implementation.cache_tag)";
 /// What an environment's interpreter is asked: its version, where it thinks it lives, and what it sees installed there.
 const WHERE: &str = "import os, sys
-print('%d.%d.%d' % sys.version_info[:3])
-print(sys.prefix)
+def tell(line): print('\\nreleasectl:' + line)
+tell('%d.%d.%d' % sys.version_info[:3])
+tell(sys.prefix)
 for path in sys.path:
     if path.startswith(sys.prefix + os.sep) and os.path.isdir(path):
-        print('>' + path)
+        tell('>' + path)
         for name in sorted(os.listdir(path)):
             if name.endswith(('.dist-info', '.egg-info', '.egg-link')):
-                print(name)";
+                tell(name)";
 
 /// An installed Python.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,7 +69,7 @@ impl Interpreter {
     fn ask(tools: &Tools, name: &str) -> Result<Option<Self>, ToolError> {
         let Some(file) = tools.find(name) else { return Ok(None) };
         let answer = said(tools.program(file).args(["-I", "-S", "-c", WHO]))?;
-        let mut lines = answer.lines().map(str::to_owned);
+        let mut lines = told(&answer).map(str::to_owned);
         let mut next = || lines.next();
         Ok(next().zip(next()).zip(next()).map(|((file, version), tag)| Self { file: file.into(), version, tag }))
     }
@@ -75,7 +80,7 @@ fn known_to_uv(tools: &Tools, version: &str) -> Option<String> {
     let uv =
         tools.program(tools.find("uv")?).args(["python", "find", "--quiet", "--no-project", "--no-config", version]);
     let answer = said(uv.env("UV_PYTHON_DOWNLOADS", "never")).ok()?;
-    answer.lines().next().map(str::to_owned)
+    answer.lines().find(|line| line.starts_with('/')).map(str::to_owned)
 }
 
 /// What an environment's interpreter sees.
@@ -93,7 +98,7 @@ pub(super) fn look_around(tools: &Tools, environment: &Path) -> Result<Seen> {
     let dead = |why: String| PythonError::Dead { environment: environment.to_owned(), why };
     let python = tools.program(environment.join("bin/python")).args(["-I", "-c", WHERE]);
     let answer = said(python).map_err(|error| dead(error.to_string()))?;
-    let mut lines = answer.lines();
+    let mut lines = told(&answer);
     let (Some(version), Some(prefix)) = (lines.next(), lines.next()) else {
         return Err(dead("it says nothing".into()));
     };
@@ -116,7 +121,12 @@ fn same(one: &Path, other: &Path) -> bool {
     identity(one).is_ok_and(|one| identity(other).is_ok_and(|other| one == other))
 }
 
-/// Runs a program that answers at once and returns what it printed.
+/// The lines of an answer, without what else was printed.
+fn told(answer: &str) -> impl Iterator<Item = &str> {
+    answer.lines().filter_map(|line| line.strip_prefix(MARK))
+}
+
+/// Runs a program that answers at once and returns what it printed, on standard error too.
 fn said(program: Program) -> Result<String, ToolError> {
     let mut answer = Vec::new();
     let sink: &mut Sink<'_> = &mut |bytes: &[u8]| {

@@ -78,6 +78,8 @@ fn pip(order: &Order<'_>, at: &Path) -> Program {
     let program = order.tools.program(at.join("bin/python")).dir(order.release.path()).limit(PATIENCE);
     let program = program
         .args([
+            // The code is where it runs, and may have a secrets.py.
+            "-I",
             "-m",
             "pip",
             "--disable-pip-version-check",

@@ -110,6 +110,18 @@ fn what_pip_is_told_to_do_elsewhere_is_not_done_to_an_environment() {
 }
 
 #[test]
+fn code_that_is_called_like_a_module_of_python_is_not_run_in_its_place() {
+    for (with, installer) in BOTH {
+        let sandbox = Sandbox::new(with);
+        let table = sandbox.offline_code("one", "hello==1.0\n");
+        let own = "raise SystemExit('this is the application')\n";
+        sandbox.code("one", &[("token.py", own), ("secrets.py", own), ("pip/__init__.py", own)]);
+        assert_eq!(sandbox.build("one", &table, &[]).installer, installer);
+        assert!(sandbox.run("one", "hello", &[]).starts_with("hello 1.0 "));
+    }
+}
+
+#[test]
 fn a_wheelhouse_needs_no_network_at_all() {
     let mut unshare = Command::new("unshare");
     unshare.arg(if nix::unistd::geteuid().is_root() { "-n" } else { "-rn" });
@@ -331,6 +343,25 @@ fn an_interpreter_that_is_there_but_does_not_answer_is_not_called_missing() {
         let error = built.unwrap_err().to_string();
         assert!(error.starts_with("Python 3.99 does not answer: python3.99 failed"), "{error}");
         assert!(error.ends_with("\npyenv: 3.99 is not chosen"), "{error}");
+    }
+}
+
+#[test]
+fn what_is_said_beside_an_answer_is_none_of_it() {
+    for (with, _) in BOTH {
+        let mut sandbox = Sandbox::new(with);
+        let own = sandbox.outside().join("bin");
+        let shell = "echo 'sh: warning: setlocale: LC_ALL: cannot change locale' >&2; exec /usr/bin/python3 \"$@\"";
+        sandbox.script(&own.join("python3"), shell);
+        sandbox.look_in(Some(own));
+        let table = sandbox.offline_code("one", "hello==1.0\n");
+        let built = sandbox.build("one", &table, &[]);
+        assert_eq!(built.interpreter, fs::canonicalize(PYTHON).unwrap());
+        // An uninstalled package leaves such a file; Python complains at every start, and works.
+        let packages = sandbox.environment("one").join(site());
+        fs::write(packages.join("hack.pth"), "import sys; sys.stdout.write('hi')\nimport a_module_that_is_gone\n")
+            .unwrap();
+        assert_eq!(python::alive(&sandbox.tools, &sandbox.environment("one")).unwrap(), built.python);
     }
 }
 
