@@ -126,7 +126,7 @@ impl<'a> Asked<'a> {
     }
 
     /// Takes in one named piece. Lengths keep pieces apart.
-    fn piece(&mut self, what: &str, path: &Path, bytes: &[u8]) {
+    pub(super) fn piece(&mut self, what: &str, path: &Path, bytes: &[u8]) {
         for part in [what.as_bytes(), path.as_os_str().as_bytes(), bytes] {
             self.hash.update((part.len() as u64).to_le_bytes());
             self.hash.update(part);

@@ -1,31 +1,41 @@
 //! `uv.lock`, `pylock.toml` and `pyproject.toml`: what in them concerns files of the release, and a lock as requirements.
 
-use super::local::{Asked, Place, locate, read};
+use super::local::{Asked, Place, is_dir, locate, read};
 use super::{PythonError, Result};
 use crate::directory::Dir;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
+const SETUPTOOLS: &str = "setuptools.build_meta";
 /// Build backends that make an editable install from `pyproject.toml` alone, if it has nothing of [`BUILDS`].
-const PLAIN_BACKENDS: [&str; 6] = [
-    "setuptools.build_meta",
-    "hatchling.build",
-    "flit_core.buildapi",
-    "uv_build",
-    "poetry.core.masonry.api",
-    "pdm.backend",
-];
-/// Tables by which those backends run code of the project, or build extensions.
-const BUILDS: [&[&str]; 7] = [
+const PLAIN_BACKENDS: [&str; 6] =
+    [SETUPTOOLS, "hatchling.build", "flit_core.buildapi", "uv_build", "poetry.core.masonry.api", "pdm.backend"];
+/// Tables by which those backends run code of the project, build extensions, or copy files of it even into an editable
+/// install.
+const BUILDS: [&[&str]; 17] = [
     &["tool", "setuptools", "ext-modules"],
     &["tool", "setuptools", "cmdclass"],
+    &["tool", "setuptools", "data-files"],
+    &["tool", "setuptools", "script-files"],
     &["tool", "setuptools_scm"],
     &["tool", "hatch", "build", "hooks"],
+    &["tool", "hatch", "build", "force-include"],
+    &["tool", "hatch", "build", "dev-mode-exact"],
     &["tool", "hatch", "build", "targets", "wheel", "hooks"],
+    &["tool", "hatch", "build", "targets", "wheel", "force-include"],
+    &["tool", "hatch", "build", "targets", "wheel", "shared-data"],
+    &["tool", "hatch", "build", "targets", "wheel", "shared-scripts"],
+    &["tool", "flit", "external-data"],
+    &["tool", "uv", "build-backend", "data"],
     &["tool", "poetry", "build"],
+    &["tool", "poetry", "scripts"],
     &["tool", "pdm", "build"],
 ];
+/// Files beside `pyproject.toml` that those backends read or run unasked.
+const BESIDE: [&str; 4] = ["setup.py", "setup.cfg", "hatch.toml", "pdm_build.py"];
+/// Where they look for packages before they look beside it.
+const SRC: &str = "src";
 
 /// Takes in a uv project: its lock, its `pyproject.toml`, and what else of the release they install.
 pub(super) fn uv_lock(asked: &mut Asked<'_>, file: &Path) -> Result<()> {
@@ -108,24 +118,51 @@ fn requirement(package: &Table) -> Result<String, String> {
 }
 
 /// Whether the project in the located directory is installed editable by what its `pyproject.toml` says and nothing
-/// else: no `setup.py`, nothing dynamic, no extension, no build hook. That file is taken in.
+/// else: no `setup.py`, nothing dynamic, no extension, no build hook, no list of what lay there. That file is taken in.
 pub(super) fn says_everything(asked: &mut Asked<'_>, directory: &Path) -> Result<bool> {
     let dir = asked.release.open_below(directory)?;
-    if dir.stat("setup.py")?.is_some() || dir.stat("setup.cfg")?.is_some() || dir.stat("pyproject.toml")?.is_none() {
+    for file in BESIDE {
+        if dir.stat(file)?.is_some() {
+            return Ok(false);
+        }
+    }
+    if dir.stat("pyproject.toml")?.is_none() {
         return Ok(false);
     }
     let path = directory.join("pyproject.toml");
     let bytes = asked.file("project", &path)?;
-    Ok(is_plain(&parse(&path, &bytes)?))
+    let src = is_dir(asked.release, &directory.join(SRC))?;
+    if src {
+        asked.piece("directory", &directory.join(SRC), b"");
+    }
+    Ok(is_plain(&parse(&path, &bytes)?, src))
 }
 
-fn is_plain(project: &Table) -> bool {
+/// The same by its text, and whether it has a directory `src`.
+fn is_plain(project: &Table, src: bool) -> bool {
     let backend = at(project, &["build-system", "build-backend"]).and_then(Value::as_str);
     let own = at(project, &["build-system", "backend-path"]).is_some();
     let dynamic = at(project, &["project", "dynamic"]).and_then(Value::as_array).is_some_and(|names| !names.is_empty());
     let named = at(project, &["project", "name"]).is_some();
     let builds = BUILDS.iter().any(|path| at(project, path).is_some());
-    named && !own && !dynamic && !builds && backend.is_some_and(|backend| PLAIN_BACKENDS.contains(&backend))
+    let listed = backend == Some(SETUPTOOLS) && lists_what_it_finds(project, src);
+    named && !own && !dynamic && !builds && !listed && backend.is_some_and(|backend| PLAIN_BACKENDS.contains(&backend))
+}
+
+/// Whether setuptools writes down which packages it finds, as it does unless it is told them, or all lie in one directory
+/// of their own: one that the next release adds would not be found.
+fn lists_what_it_finds(project: &Table, src: bool) -> bool {
+    let of = |key: &str| at(project, &["tool", "setuptools", key]);
+    let told = [of("packages"), of("py-modules")];
+    if told.iter().flatten().any(|names| names.is_array()) {
+        return false;
+    }
+    let below = |dirs: &[Value]| matches!(dirs, [Value::String(dir)] if Path::new(dir) != Path::new("."));
+    let alone = match told[0] {
+        Some(find) => find.get("find").and_then(|find| find.get("where")?.as_array()).is_some_and(|dirs| below(dirs)),
+        None => src,
+    };
+    !alone || of("package-dir").is_some()
 }
 
 /// What the release's `pyproject.toml` tells uv; `None` if it tells it nothing. Not a format: only good for comparing.
@@ -173,12 +210,30 @@ mod tests {
 
     #[test]
     fn an_editable_project_is_plain_only_if_its_file_says_everything() {
-        let plain = "[project]\nname = 'x'\nversion = '1'\n[build-system]\nbuild-backend = 'hatchling.build'\n";
-        assert!(is_plain(&table(plain)));
-        assert!(!is_plain(&table("[project]\nname = 'x'\nversion = '1'\n")), "the default backend may run setup.py");
-        assert!(!is_plain(&table(&format!("{plain}[tool.hatch.build.hooks.vcs]\n"))));
-        assert!(!is_plain(&table(&plain.replace("version = '1'", "dynamic = ['version']"))));
-        assert!(!is_plain(&table(&plain.replace("hatchling.build", "maturin"))));
+        let head = "[project]\nname = 'x'\nversion = '1'\n";
+        let plain = format!("{head}[build-system]\nbuild-backend = 'hatchling.build'\n");
+        let is_plain = |text: &str| is_plain(&table(text), false);
+        assert!(is_plain(&plain));
+        assert!(!is_plain(head), "the default backend may run setup.py");
+        assert!(!is_plain(&format!("{plain}[tool.hatch.build.hooks.vcs]\n")));
+        assert!(!is_plain(&format!("{plain}[tool.hatch.build.targets.wheel.shared-data]\n")), "copied");
+        assert!(!is_plain(&plain.replace("version = '1'", "dynamic = ['version']")));
+        assert!(!is_plain(&plain.replace("hatchling.build", "maturin")));
+    }
+
+    #[test]
+    fn what_setuptools_finds_by_itself_is_not_in_pyproject() {
+        let says = |src: bool, more: &str| {
+            let build = "[build-system]\nbuild-backend = 'setuptools.build_meta'\n";
+            is_plain(&table(&format!("[project]\nname = 'x'\nversion = '1'\n{build}[tool.setuptools]\n{more}")), src)
+        };
+        assert!(says(true, "") && !says(false, ""));
+        assert!(says(false, "packages = ['app']") && says(false, "py-modules = ['app']"));
+        assert!(says(false, "packages.find.where = ['lib']"));
+        for several in ["include = ['app*']", "where = ['.']", "where = ['a', 'b']"] {
+            assert!(!says(true, &format!("packages.find.{several}")), "{several}");
+        }
+        assert!(!says(true, "package-dir = { app = 'code' }"));
     }
 
     #[test]

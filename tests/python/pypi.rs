@@ -4,6 +4,7 @@ use crate::sandbox::{Sandbox, With, minor};
 use releasectl::python::Made;
 use releasectl::recipe::PythonTable;
 use std::net::{TcpStream, ToSocketAddrs};
+use std::path::Path;
 use std::time::Duration;
 
 fn reachable() -> bool {
@@ -34,5 +35,30 @@ fn django_is_built_once_and_linked_afterwards() {
             assert_eq!(sandbox.run(id, "django-admin", &["--version"]), "5.0.6");
             assert!(sandbox.run(id, "gunicorn", &["--version"]).contains("22.0.0"));
         }
+    }
+}
+
+#[test]
+fn a_package_that_is_new_in_an_editable_project_is_found() {
+    if !reachable() {
+        eprintln!("skipped: PyPI cannot be reached");
+        return;
+    }
+    for (src, find) in [("", "include = ['app*']"), ("src/", "where = ['src']")] {
+        let sandbox = Sandbox::new(With::Uv);
+        let head = "[project]\nname = 'app'\nversion = '1'\n[build-system]\nrequires = ['setuptools>=64']\n";
+        let project =
+            format!("{head}build-backend = 'setuptools.build_meta'\n[tool.setuptools.packages.find]\n{find}\n");
+        for id in ["one", "two"] {
+            let first = format!("{src}app/__init__.py");
+            sandbox.code(id, &[("requirements.txt", "-e .\n"), ("pyproject.toml", &project), (&first, "")]);
+        }
+        sandbox.code("two", &[(&format!("{src}app_billing/__init__.py"), "")]);
+        let table = PythonTable::default();
+        sandbox.build("one", &table, &[]);
+        let second = sandbox.build("two", &table, &["one"]);
+        assert_eq!(second.made, if src.is_empty() { Made::Built } else { Made::Linked }, "{second:?}");
+        let file = sandbox.run("two", "python", &["-c", "import app_billing; print(app_billing.__file__)"]);
+        assert_eq!(Path::new(&file), sandbox.release("two").join(src).join("app_billing/__init__.py"));
     }
 }

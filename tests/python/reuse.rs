@@ -364,6 +364,17 @@ fn a_project_that_runs_code_to_be_built_binds_the_environment_to_its_release() {
 }
 
 #[test]
+fn a_project_that_moves_into_src_is_installed_anew() {
+    let sandbox = Sandbox::new(With::Uv);
+    let table = project(&sandbox, OLD, "old");
+    project(&sandbox, NEW, "new");
+    fs::rename(sandbox.release(OLD).join("src/project.py"), sandbox.release(OLD).join("project.py")).unwrap();
+    fs::remove_dir(sandbox.release(OLD).join("src")).unwrap();
+    sandbox.build(OLD, &table, &[]);
+    assert_eq!(sandbox.build(NEW, &table, &[OLD]).made, Made::Built);
+}
+
+#[test]
 fn a_directory_of_code_that_is_copied_in_is_always_the_release_s_own() {
     let sandbox = Sandbox::new(With::Uv);
     let table = project(&sandbox, OLD, "old");
