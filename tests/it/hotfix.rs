@@ -2,9 +2,10 @@
 
 use crate::code::read;
 use crate::packages::wheelhouse;
-use crate::sandbox::Sandbox;
+use crate::sandbox::{PROGRAM, Sandbox, is_root};
 use std::fs;
-use std::path::PathBuf;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 
 const RECIPE: &str = "[[step]]\nname = 'generate'\nphase = 'create'\nrun = 'echo generated $$ >made'\n";
 
@@ -137,6 +138,40 @@ fn a_patch_is_bytes_as_the_code_is() {
     fs::write(tree.beside("fix.patch"), text).unwrap();
     tree.done(&["hotfix", "--patch", tree.beside("fix.patch").to_str().unwrap()]);
     assert_eq!(fs::read(tree.at("current/version")).unwrap(), b"caf\xe9\n");
+}
+
+#[test]
+fn what_a_patch_changes_is_shown_to_whoever_saw_it_before_and_to_nobody_else() {
+    let tree = Sandbox::new();
+    let source = tree.code("code", "", &[("version", "A\n"), ("settings", "A\n"), ("tool", "A\n"), ("plain", "A\n")]);
+    let modes = [("version", 0o644), ("settings", 0o600), ("tool", 0o750), ("plain", 0o640)];
+    for (name, mode) in modes {
+        fs::set_permissions(Path::new(&source).join(name), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    tree.done(&["deploy", &source]);
+    let change = |(name, _): (&str, u32)| format!("--- a/{name}\n+++ b/{name}\n@@ -1 +1 @@\n-A\n+B\n");
+    let may_run = "diff --git a/plain b/plain\nold mode 100644\nnew mode 100755\n";
+    let new = "diff --git a/new/deep/er b/new/deep/er\nnew file mode 100644\n--- /dev/null\n+++ b/new/deep/er\n@@ -0,0 +1 @@\n+B\n";
+    let text: String = modes[..3].iter().copied().map(change).chain([may_run.into(), new.into()]).collect();
+    fs::write(tree.beside("fix.patch"), text).unwrap();
+    for umask in ["077", "000"] {
+        let mut hotfix = tree.clean("sh");
+        let script = format!("umask {umask}; exec \"$@\"");
+        hotfix.args(["-c", &script, "sh", PROGRAM, "--root"]).arg(tree.root());
+        hotfix.args(["hotfix", "--patch"]).arg(tree.beside("fix.patch"));
+        let output = hotfix.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let mode = |name: &str| fs::metadata(tree.at("current").join(name)).unwrap().mode() & 0o777;
+        assert_eq!(read(tree.at("current/settings")), "B");
+        for (name, before) in &modes[..3] {
+            assert_eq!(mode(name), *before, "{name} with umask {umask}");
+        }
+        assert_eq!(mode("plain"), 0o750, "with umask {umask}");
+        let made = if is_root() { 0 } else { u32::from_str_radix(umask, 8).unwrap() | 0o002 };
+        assert_eq!((mode("new"), mode("new/deep")), (0o775 & !made, 0o775 & !made), "with umask {umask}");
+        assert_eq!(mode("new/deep/er"), 0o664 & !made, "with umask {umask}");
+        tree.done(&["rollback"]);
+    }
 }
 
 #[test]
