@@ -240,7 +240,7 @@ impl From<SourceError> for Error {
                 Self::refused(message).hint("`git ls-remote` shows what it has, --ref names it")
             }
             SourceError::Unfit { .. } => {
-                Self::new(Kind::Failed, message).hint("let the build make it so that it lies within the release")
+                Self::new(Kind::Failed, message).hint("let the build leave it out, or make it another way")
             }
             SourceError::Member { .. } | SourceError::NoTar { .. } => {
                 Self::new(Kind::Failed, message).hint("nothing outside the release was written")

@@ -8,9 +8,11 @@ use crate::export::{Export, MEMBER};
 use crate::layout::is_code;
 use crate::stage::Stages;
 use serde::Serialize;
+use std::collections::HashSet;
 use std::fs::Metadata;
 use std::io::{self, Read, Write};
 use std::mem::ManuallyDrop;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
 use tar::{Builder, EntryType, Header};
@@ -41,7 +43,7 @@ pub fn links_out(release: &Dir, directory: &Path) -> Result<Vec<(PathBuf, PathBu
 /// no end mark, so that nobody takes what was written for a whole release.
 pub fn pack(release: &Dir, export: &Export, shared: &Path, out: &mut dyn Write, stages: &dyn Stages) -> Result<Packed> {
     let tar: Tar<'_> = ManuallyDrop::new(Builder::new(out));
-    let mut packing = Packing { release, shared, export, tar, packed: Packed::default() };
+    let mut packing = Packing { release, shared, export, tar, packed: Packed::default(), seen: HashSet::new() };
     packing.papers()?;
     for entry in walk(release, release.path()) {
         let (path, metadata) = entry?;
@@ -93,6 +95,8 @@ struct Packing<'a> {
     export: &'a Export,
     tar: Tar<'a>,
     packed: Packed,
+    /// Names in lower case.
+    seen: HashSet<Vec<u8>>,
 }
 
 impl Packing<'_> {
@@ -107,6 +111,9 @@ impl Packing<'_> {
         let refuse = |why: String| SourceError::Unfit { member: path.display().to_string(), why };
         if path == Path::new(MEMBER) {
             return Err(refuse("that name is releasectl's own".to_owned()));
+        }
+        if !self.seen.insert(path.as_os_str().as_bytes().to_ascii_lowercase()) {
+            return Err(refuse("another name is the same but for upper and lower case".to_owned()));
         }
         let time = metadata.mtime();
         if metadata.is_dir() {

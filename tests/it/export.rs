@@ -260,6 +260,13 @@ fn what_cannot_travel_is_refused() {
     assert_eq!(answer.code, 1, "{}", answer.stderr);
     assert_eq!(tree.states()["part"], "incomplete");
     fs::remove_file(tree.release("A").join("out")).unwrap();
+    // What stands in the way of itself on a host that knows no case is taken by none.
+    fs::write(tree.release("A").join("VERSION"), "A\n").unwrap();
+    let output = tree.command(&["export"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("\"version\"") && said.contains("upper and lower case"), "{said}");
+    fs::remove_file(tree.release("A").join("VERSION")).unwrap();
     // On a terminal.
     let line = format!("{PROGRAM} --root {} export", tree.root().display());
     let script = tree.clean("script").args(["-qec", &line, "/dev/null"]).output().unwrap();
