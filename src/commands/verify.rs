@@ -38,9 +38,10 @@ pub fn run(context: &Context, target: &Target) -> Result<Outcome> {
     let mut contents = false;
     if let (SourceKind::Git, Some(hash)) = (manifest.origin.kind, manifest.origin.revision) {
         let commit = Commit { location: manifest.origin.location, hash, submodules: false };
-        let mirrors = tree.state().open_dir(MIRROR)?;
         let stages = &*context.stages;
-        match stages.during("compare", || commit.compare(&dir, &mirrors, &context.tools, stages)) {
+        let compared =
+            stages.during("compare", || commit.compare(&dir, &tree.state().open_dir(MIRROR)?, &context.tools, stages));
+        match compared {
             Ok(changed) => {
                 difference.changed.extend(changed);
                 contents = true;

@@ -276,6 +276,18 @@ fn p12_a_mirror_that_git_did_not_finish_is_finished() {
 }
 
 #[test]
+fn verify_says_that_it_had_no_contents_to_compare_where_somebody_removed_the_mirrors() {
+    let tree = Sandbox::laid_out();
+    let repository = tree.repository("app");
+    tree.done(&["create", repository.to_str().unwrap(), "--id", "A"]);
+    fs::remove_dir_all(tree.at(".releasectl/mirror")).unwrap();
+    let answer = tree.ends(0, &["verify", "A"]);
+    assert!(answer.stderr.contains("contents were not compared"), "{}", answer.stderr);
+    fs::write(tree.release("A").join("version"), "other\n").unwrap();
+    assert!(tree.ends(1, &["verify", "A"]).stdout.contains("version"));
+}
+
+#[test]
 fn what_a_git_that_was_killed_left_in_a_mirror_does_not_stay() {
     let bench = Bench::new();
     bench.gives(&bench.repository, None, &bench.three);
