@@ -142,11 +142,16 @@ pub(super) fn is_full_hash(text: &str) -> bool {
     matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
+/// What the name of a transport is made of. An address of IPv6 has two colons too, behind something else.
+fn is_scheme(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"+-.".contains(&byte)
+}
+
 /// A URL that git may be given: no option in disguise, no transport that runs a command.
 pub(super) fn checked_url(text: &str) -> Result<String> {
     let why = if text.starts_with('-') {
         "it looks like an option"
-    } else if text.contains("::") {
+    } else if text.split_once("::").is_some_and(|(transport, _)| transport.bytes().all(is_scheme)) {
         "transports that run a program are not used"
     } else if text.contains(char::is_control) {
         "it holds control characters"

@@ -83,17 +83,21 @@ fn join_url(parent: &str, relative: &str) -> Option<String> {
     let mut rest = relative;
     loop {
         if let Some(more) = rest.strip_prefix("../") {
-            let cut = base.rfind(['/', ':'])?;
-            // What is before a scheme's slashes, or a host, is no directory to leave.
-            if cut == 0 || base[..cut].ends_with(['/', ':']) {
+            // What is above a root is no directory to go to.
+            let cut = base.rfind(['/', ':']).filter(|_| !base.ends_with('/'))?;
+            let above = &base[..cut];
+            let is_root = above.is_empty() || above.ends_with(':') || above == "file://";
+            let root = is_root && base[cut..].starts_with('/');
+            // What is before a scheme's slashes, or a host, is none to leave.
+            if above.ends_with(['/', ':']) && !root {
                 return None;
             }
-            base.truncate(cut + usize::from(base.as_bytes()[cut] == b':'));
+            base.truncate(cut + usize::from(root || base.as_bytes()[cut] == b':'));
             rest = more;
         } else if let Some(more) = rest.strip_prefix("./") {
             rest = more;
         } else {
-            let joint = if base.ends_with(':') { "" } else { "/" };
+            let joint = if base.ends_with([':', '/']) { "" } else { "/" };
             return Some(format!("{base}{joint}{}", rest.trim_end_matches('/')));
         }
     }
@@ -112,6 +116,21 @@ mod tests {
         assert_eq!(join("/srv/git/app", "../lib").as_deref(), Some("/srv/git/lib"));
         assert_eq!(join("/srv/git/app", "./lib").as_deref(), Some("/srv/git/app/lib"));
         assert_eq!(join("https://h/app.git", "../../../x"), None);
+        // What lies at the root has neighbours there.
+        assert_eq!(join("git@h:/org/app.git", "../../lib.git").as_deref(), Some("git@h:/lib.git"));
+        assert_eq!(join("/app", "../lib").as_deref(), Some("/lib"));
+        assert_eq!(join("file:///app", "../lib").as_deref(), Some("file:///lib"));
+        for parent in ["git@h:/app.git", "/app", "file:///app", "http://[fd00::1]/app"] {
+            assert_eq!(join(parent, "../../x"), None, "{parent}");
+            assert!(join(parent, "../x").is_some_and(|url| url.ends_with("/x")), "{parent}");
+        }
+    }
+
+    #[test]
+    fn an_address_of_ipv6_is_no_transport() {
+        for url in ["ssh://git@[2001:db8::1]/app.git", "http://[::1]:8080/app.git", "git@[::1]:app.git"] {
+            assert_eq!(resolve_url("https://h/app.git", url).as_deref(), Some(url));
+        }
     }
 
     #[test]
@@ -119,6 +138,6 @@ mod tests {
         for url in ["ext::sh -c touch% x", "/etc", "file:///etc", "--upload-pack=x", "-x:y"] {
             assert_eq!(resolve_url("https://h/app.git", url), None, "{url}");
         }
-        assert!(checked_url("ext::sh -c id").is_err());
+        assert!(["ext::sh -c id", "::x", "fd::17", "a+b::http://[::1]/"].iter().all(|url| checked_url(url).is_err()));
     }
 }
