@@ -178,11 +178,10 @@ def rollback(c, to=None):
     hosts = fleet(c)
     seen = hosts.ask_all("status")
     if to:
-        left = [(host, one["current"]) for host, one in zip(hosts.hosts, seen) if one["current"] != to]
-        for host, _ in left:
-            hosts.ask(host, "rollback", "--to", to, "--dry-run")
-        for host, current in left:
-            hosts.tell(host, "rollback", "--to", to, "--expect-current", current or "none")
+        hosts.ask_all("rollback", "--to", to, "--dry-run")
+        # Where it is live already that looks whether it is up.
+        for host, one in zip(hosts.hosts, seen):
+            hosts.tell(host, "rollback", "--to", to, "--expect-current", one["current"] or "none")
         return
     plans = hosts.ask_all("rollback", "--dry-run", may_refuse=True)
     hosts.alike("are alike", [(one["current"], one.get("fingerprint")) for one in seen])

@@ -78,6 +78,7 @@ fn ansible_deploys_to_three_hosts_under_load_and_back() {
         play(world, &site, &ansible);
         does_nothing_twice(world, &ansible);
         goes_on_with_a_rollback_that_stopped(world, &ansible);
+        goes_on_with_a_deploy_that_failed_when_it_was_live(world, &ansible);
         does_not_take_for_built_what_is_being_built(world, &ansible);
     });
 }
@@ -132,6 +133,23 @@ fn goes_on_with_a_rollback_that_stopped(world: &World, ansible: &Ansible) {
     assert_eq!(world.live()[1].as_deref(), Some("later"));
     assert_eq!(ansible.changes(world, "rollback", &["-e", &format!("releasectl_to={live}")]), [0, 1, 1]);
     assert!(world.live().iter().all(|id| id.as_ref() == Some(&live)), "{:?}", world.live());
+}
+
+/// The release is live on one host and its last step is not done there: that one is not passed over as done.
+fn goes_on_with_a_deploy_that_failed_when_it_was_live(world: &World, ansible: &Ansible) {
+    let (host, again) = (&world.hosts[0], ["-e", "releasectl_id=unended"]);
+    world.on(host, "touch /etc/no-endings-here");
+    let output = ansible.playbook(world, "deploy", &again);
+    assert!(!output.status.success() && told(&output).contains("step may-end-here"), "{}", told(&output));
+    assert_eq!(world.live()[0].as_deref(), Some("unended"));
+    assert_ne!(world.live()[1].as_deref(), Some("unended"));
+    world.on(host, "rm /etc/no-endings-here");
+    assert_eq!(ansible.changes(world, "deploy", &again), [1, 1, 1]);
+    for host in &world.hosts {
+        let steps = world.document(host, "show")["steps"].to_string();
+        assert!(steps.contains("may-end-here") && world.document(host, "path")["release"] == "unended", "{steps}");
+    }
+    assert_eq!(ansible.changes(world, "deploy", &again), [0, 0, 0]);
 }
 
 /// A release of that name is being built on one host: that is busy, and nothing goes live anywhere.

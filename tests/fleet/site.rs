@@ -45,6 +45,7 @@ const FILES: [(&str, &str); 6] = [
          [[step]]\nname = 'static-files'\nphase = 'create'\nrun = 'python manage.py collectstatic --noinput -v 0'\n\
          [[step]]\nname = 'may-be-built-here'\nphase = 'create'\nrun = 'test ! -e /etc/no-builds-here'\n\
          [[step]]\nname = 'migrate'\nrun = 'python manage.py migrate --noinput -v 0'\nroles = ['deploy']\n\
+         [[step]]\nname = 'may-end-here'\nphase = 'finish'\nrun = 'test ! -e /etc/no-endings-here'\n\
          [supervisor]\ntemplates = 'deployment/supervisor'\n[[supervisor.program]]\ntemplate = 'web.conf'\nroles = ['web']\n",
     ),
 ];

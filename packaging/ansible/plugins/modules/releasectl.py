@@ -172,27 +172,35 @@ class Host:
     def live(self):
         name = self.given["id"]
         seen, before = self.current()
-        begun = [one for one in seen.get("unfinished", []) if one["operation"] != "create"]
-        if before == name and not begun:
-            return False, before, before, dict(document=seen)
         self.expect(before, name)
         expected = ["--expect-current", before]
-        if self.given["steps"]:
-            document = self.act("deploy", "--release", name, "--resume", *expected)
-        else:
-            document = self.act("activate", name, *expected)
+        if not self.given["steps"]:
+            return self.moved(seen, before, name, "activate", name, *expected)
+        begun = [one for one in seen.get("unfinished", []) if one["operation"] != "create"]
+        if before == name and not begun and not self.stopped(name):
+            return False, before, before, dict(document=seen)
+        document = self.act("deploy", "--release", name, "--resume", *expected)
         return True, before, name, dict(document=document)
+
+    def stopped(self, name):
+        """Whether the last deploy of this release did not come to its end, as when a step failed after the activation."""
+        entries = self.program.ask("history", "-n", "1000")["entries"]
+        deploys = [one for one in entries if one["operation"] == "deploy" and one["to"] == name]
+        return bool(deploys) and deploys[-1]["outcome"] != "done"
+
+    def moved(self, seen, before, to, *words):
+        """Makes `to` live. Where it is so already, the program sees whether it is up, and brings it up if it is not."""
+        document = self.act(*words)
+        changed = before != to or document.get("changed", False)
+        return changed, before, to, dict(document=document or seen)
 
     def rolled_back(self):
         to = self.given["to"]
         seen, before = self.current()
-        if before == to:
-            return False, before, before, dict(document=seen)
         self.expect(before, to)
         if self.program.installed:
             self.program.ask("rollback", "--to", to, "--dry-run")
-        document = self.act("rollback", "--to", to, "--expect-current", before)
-        return True, before, to, dict(document=document)
+        return self.moved(seen, before, to, "rollback", "--to", to, "--expect-current", before)
 
     def cleaned(self):
         plan = self.program.look("clean", "--dry-run", *self.option("keep")) or {}
