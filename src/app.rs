@@ -9,7 +9,7 @@ use crate::commands::deploy::Deployed;
 use crate::commands::hotfix::Change;
 use crate::commands::supervisor::Verb;
 use crate::commands::{self, Context, Outcome, Target};
-use crate::config::{Config, Wanted};
+use crate::config::Config;
 use crate::error::{self, Error, Result};
 use crate::exit::Exit;
 use crate::gate::{self, Admitted, Refusal};
@@ -22,7 +22,7 @@ use crate::report::{self, Paint, Progress};
 use crate::tools::Tools;
 use crate::tree::Actor;
 use crate::workplace::OPERATION;
-use clap::{CommandFactory, Parser};
+use clap::CommandFactory;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid};
@@ -35,7 +35,7 @@ use std::path::{Path, PathBuf};
 pub fn run(arguments: &[OsString]) -> Exit {
     hold_back_signals();
     keep_others_out();
-    match Cli::try_parse_from(arguments) {
+    match Cli::read(arguments) {
         Ok(Cli { command: Command::Gate { .. }, .. }) => gated(arguments),
         Ok(cli) => perform(&cli, arguments, None),
         Err(error) => misspelt(&error, arguments),
@@ -310,13 +310,11 @@ fn pin(days: Option<u64>, until: Option<&str>, clock: Clock) -> Result<Pin> {
 
 /// Finds the tree and becomes whoever owns it.
 fn context(global: &Global, arguments: &[OsString], key: Option<&str>) -> Result<Context> {
-    // A step of a tree without a name is given an empty variable: that names none.
-    let nameless = std::env::var_os("RELEASECTL_ENV").is_some_and(|name| name.is_empty());
-    let environment = global.env.clone().filter(|name| !(nameless && name.is_empty()));
-    let wanted = Wanted { environment, root: global.root.clone(), file: global.config.clone() };
+    let wanted = global.wanted();
     let config = Config::load(&wanted)?;
     // What no option named the host's file did.
-    let kind = if global.root.is_some() { error::Kind::Usage } else { error::Kind::Configuration };
+    let named = wanted.root.as_ref() == Some(&config.root);
+    let kind = if named { error::Kind::Usage } else { error::Kind::Configuration };
     let root = whole(&config.root).map_err(|error| Error { kind, ..error })?;
     let from_root = identity::is_root();
     let by = identity::caller(std::env::var("SUDO_USER").ok());

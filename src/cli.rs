@@ -1,6 +1,7 @@
 //! The whole command line.
 
 pub mod fault;
+mod place;
 mod verb;
 
 use crate::clock::parse_duration;
@@ -55,6 +56,9 @@ pub struct Global {
     /// Wait for the lock: for ever, or this long (90s, 5m, 1h)
     #[arg(long, global = true, value_name = "DURATION", num_args = 0..=1, require_equals = true, value_parser = duration)]
     pub wait: Option<Option<Duration>>,
+    /// What of these was typed
+    #[arg(skip)]
+    pub typed: place::Typed,
 }
 
 /// When to use colours
@@ -178,7 +182,7 @@ pub enum Command {
     },
     /// Remove releases nobody needs
     Clean {
-        /// How many good releases stay [default: 3]
+        /// How many good releases stay; by default what is configured, or 3
         #[arg(long, value_name = "N")]
         keep: Option<usize>,
         /// Younger ones stay

@@ -71,6 +71,8 @@ pub struct Wanted {
     pub root: Option<PathBuf>,
     /// `--config`.
     pub file: Option<PathBuf>,
+    /// Whether a root that the file says counts before that one.
+    pub yields: bool,
 }
 
 /// One environment on this host.
@@ -100,7 +102,8 @@ impl Config {
         let text = read_trusted(&file)?;
         let fault = |fault| ConfigError::Fault { path: file.clone(), fault };
         let settings = parse(&text, false).map_err(fault)?;
-        let root = wanted.root.clone().or_else(|| settings.root.clone());
+        let (given, said) = (wanted.root.clone(), settings.root.clone());
+        let root = if wanted.yields { said.or(given) } else { given.or(said) };
         let root = root.ok_or_else(|| ConfigError::NoRoot(file.clone()))?;
         Ok(Self { environment, root, file: Some(file), host: text, settings })
     }

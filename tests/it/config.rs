@@ -104,6 +104,30 @@ fn of_several_environments_one_must_be_named_and_the_only_one_need_not() {
 }
 
 #[test]
+fn whoever_names_another_environment_means_its_tree_whatever_variables_say_of_where_he_is() {
+    if !as_root_or_left_out("an /etc of one's own") {
+        return;
+    }
+    let (tree, other) = (Sandbox::with_live(&["A"]), Sandbox::with_live(&["B"]));
+    let script = r#"here=$2 there=$3
+        mkdir "$4/etc"; cp /etc/passwd /etc/group /etc/nsswitch.conf "$4/etc"; mkdir "$4/etc/releasectl"
+        mount --bind "$4/etc" /etc
+        echo "root = \"$here\"" > /etc/releasectl/one.toml
+        echo "root = \"$there\"" > /etc/releasectl/two.toml
+        set +e
+        "$1" -e one exec -- sh -c '
+            "$0" path; "$0" -e one path; "$0" -e two path; "$0" path --env two; "$0" -e one --root "$1" path
+            "$0" --config /etc/releasectl/two.toml path; "$0" -e tow path; echo $?' "$1" "$there"
+        export RELEASECTL_ROOT="$here"
+        "$1" path; "$1" -e two path; "$1" -e of-no-file path; "$1" -e two --root "$here" path
+        "$1" -e two exec -- "$1" -e one path"#;
+    let output = in_mount_namespace(&tree, script, &[&tree.root(), &other.root(), &tree.beside("")]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let live: Vec<&str> = said.lines().map(|line| line.rsplit('/').next().unwrap()).collect();
+    assert_eq!(live, ["A", "A", "B", "B", "B", "B", "7", "A", "B", "A", "A", "A"], "{said}{output:?}");
+}
+
+#[test]
 fn a_mistake_is_named_with_its_line_and_what_was_probably_meant() {
     let tree = Sandbox::laid_out();
     for (lines, line, named) in [
