@@ -6,7 +6,7 @@ pub mod http;
 
 use crate::recipe::{HealthTable, HttpUrl};
 use crate::tools::Program;
-use http::{connect_tcp, exchange};
+use http::{HttpError, connect_tcp, exchange};
 use std::time::{Duration, Instant};
 
 /// The time a check has if nothing else is said.
@@ -79,13 +79,14 @@ impl Health {
     fn ask(&self, command: &dyn Fn(&str) -> Program, left: Duration) -> Result<(), String> {
         match &self.question {
             Question::Command(text) => command(text).limit(left).run(&mut |_| Ok(())).map_err(|e| e.to_string()),
-            Question::Url(url) => get(url, Instant::now() + left.min(ONE_REQUEST)),
+            Question::Url(url) => get(url, left.min(ONE_REQUEST)),
         }
     }
 }
 
-/// Whether `url` answers with 2xx; otherwise what it did instead.
-fn get(url: &HttpUrl, deadline: Instant) -> Result<(), String> {
+/// Whether `url` answers with 2xx within `limit`; otherwise what it did instead.
+fn get(url: &HttpUrl, limit: Duration) -> Result<(), String> {
+    let deadline = Instant::now() + limit;
     let request = format!(
         "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: releasectl\r\nAccept: */*\r\nConnection: close\r\n\r\n",
         url.target,
@@ -93,7 +94,12 @@ fn get(url: &HttpUrl, deadline: Instant) -> Result<(), String> {
     );
     let answer = connect_tcp(&url.host, url.port, deadline)
         .and_then(|mut stream| exchange(&mut stream, request.as_bytes(), false, deadline))
-        .map_err(|e| e.to_string())?;
+        .map_err(|error| match error {
+            HttpError::Overdue if limit == ONE_REQUEST => {
+                format!("a request had no answer within {} s", limit.as_secs())
+            }
+            error => error.to_string(),
+        })?;
     match answer.status {
         200..=299 => Ok(()),
         status => Err(format!("it answered {status} {}", answer.reason).trim_end().to_owned()),
