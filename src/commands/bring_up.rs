@@ -111,7 +111,12 @@ fn leave_programs(
 ) -> Result<Activation> {
     let concerned = configured(context).is_some() || context.config.settings.health != Default::default();
     let programs = if concerned { Following::Left } else { Following::Nothing };
-    plain(context, locked, wanted, standing, programs)
+    let activation = plain(context, locked, wanted, standing, programs)?;
+    // As an include would: what supervisord reads when it starts is what is live.
+    if let Err(error) = copy(context, locked.tree(), wanted.to) {
+        context.stages.warn(&format!("supervisord goes on reading the files of another release: {}", error.message));
+    }
+    Ok(activation)
 }
 
 fn plain(
@@ -183,7 +188,7 @@ fn bring(
             let pids = running.into_iter().filter_map(|process| Some((process.id(), process.pid?))).collect();
             Setback::of(error, &Done { pids_before: pids, ..Done::default() })
         };
-        copy(context, tree, side).map_err(untouched)?;
+        copy(context, tree, &side.id).map_err(untouched)?;
         let mut around = Hooked::new(context, tree, &side.settings, &side.id, step.cause).map_err(untouched)?;
         let Step { before, wanted, back, .. } = step;
         let (restart, thorough) = (side.settings.supervisor.restart, back.is_some());
@@ -206,12 +211,12 @@ fn bring(
     Ok(done)
 }
 
-/// Where copies are read instead of an include: makes them those of `side`.
-fn copy(context: &Context, tree: &Tree, side: &Side) -> Result<()> {
+/// Where copies are read instead of an include: makes them those of the release `id`.
+fn copy(context: &Context, tree: &Tree, id: &ReleaseId) -> Result<()> {
     let Some(config) = configured(context).filter(|_| context.config.settings.supervisor.wiring == Wiring::Copy) else {
         return Ok(());
     };
-    let files = files_of(&tree.open_release(&side.id)?)?;
+    let files = files_of(&tree.open_release(id)?)?;
     install(context, config, &files)
 }
 

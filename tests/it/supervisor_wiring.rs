@@ -176,6 +176,12 @@ fn copies_are_made_instead_of_an_include(version: Version) {
     }
     world.done("activate A");
     assert_eq!(copies().len(), 2);
+    // What supervisord starts from is what is live, though it was not even there to be asked.
+    world.kill();
+    world.done("activate B --no-restart");
+    assert_eq!((copies().len(), &world.json(0, "supervisor status")["wired"]), (1, &"copy".into()));
+    world.start();
+    world.is_well("B", &["web"]);
     assert_eq!(world.json(0, "supervisor unwire")["changed"], true);
     assert_eq!(copies().len(), 0);
 }
