@@ -134,12 +134,26 @@ fn include(asked: &mut Asked<'_>, file: &Path, named_by: Option<&Path>) -> Resul
     }
     let above = path.parent().unwrap_or(Path::new("")).to_owned();
     for line in logical_lines(&text) {
-        take(asked, &path, &above, &line)?;
+        for part in parts(&line) {
+            take(asked, &path, &above, part)?;
+        }
     }
     Ok(())
 }
 
-/// Takes in one line of the requirements file `path`, which lies in the directory `above`.
+/// A line's options, of which there may be several; or all of a requirement.
+fn parts(line: &str) -> Vec<&str> {
+    let (mut parts, mut rest) = (Vec::new(), line);
+    let next = |rest: &str| rest.match_indices('-').map(|(at, _)| at).find(|at| rest[..*at].ends_with([' ', '\t']));
+    while let Some(at) = next(rest).filter(|_| line.starts_with('-')) {
+        parts.push(rest[..at].trim_end());
+        rest = &rest[at..];
+    }
+    parts.push(rest);
+    parts
+}
+
+/// Takes in one option or requirement of the requirements file `path`, which lies in the directory `above`.
 fn take(asked: &mut Asked<'_>, path: &Path, above: &Path, line: &str) -> Result<()> {
     asked.hashed |= line.contains("--hash=") || line.contains("--hash ") || line == "--require-hashes";
     match Line::of(line) {
@@ -281,6 +295,17 @@ mod tests {
         assert_eq!(lines[1], "-r base.txt");
         assert_eq!(lines[2], "x @ https://e/x#egg=x");
         assert_eq!(logical_lines("\u{feff}-r base.txt\r\n"), ["-r base.txt"]);
+    }
+
+    #[test]
+    fn a_line_may_hold_several_options() {
+        assert_eq!(
+            parts("--no-index\t--find-links my-wheels -c a.txt"),
+            ["--no-index", "--find-links my-wheels", "-c a.txt"]
+        );
+        for one in ["-e ./my-lib", "six --hash=sha256:00 --hash=sha256:11"] {
+            assert_eq!(parts(one), [one]);
+        }
     }
 
     #[test]

@@ -214,7 +214,7 @@ fn the_digest_covers_wheels_however_they_are_reached_or_serves_one_release() {
     let mut digests = vec![plan().digest];
     symlink("../kept/one.whl", &link).unwrap();
     digests.push(plan().digest);
-    for direct in ["greeting\n", "linked@./kept/one.whl\n"] {
+    for direct in ["greeting\n", "linked@./kept/one.whl\n", "--no-index --find-links kept\n"] {
         sandbox.code("one", &[("requirements.txt", direct)]);
         for content in [b"2", b"3"] {
             sandbox.file("one", "kept/one.whl", content);
