@@ -96,7 +96,13 @@ fn prepare(context: &Context, tree: &Tree, base: &Manifest, change: &Change) -> 
         }
         Change::Patch { file, reverse } => {
             let unreadable = |cause: std::io::Error| {
-                Error::refused(format!("cannot read the patch {}: {cause}", file.display())).hint("name a file")
+                let hint = match cause.kind() {
+                    std::io::ErrorKind::PermissionDenied => {
+                        "the tree's user reads it: put it where he may, in /tmp say"
+                    }
+                    _ => "name a file",
+                };
+                Error::refused(format!("cannot read the patch {}: {cause}", file.display())).hint(hint)
             };
             let text = std::fs::read(file).map_err(unreadable)?;
             let named = file.file_name().unwrap_or_default().to_string_lossy();

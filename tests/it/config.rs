@@ -257,6 +257,8 @@ fn p16_started_as_root_with_a_user_no_file_of_roots_is_made_in_the_tree() {
     let said = ends(&tree, 1, &file, &["create", secret.to_str().unwrap()]);
     assert!(said.contains("Permission denied"), "what the user may not read, root does not read for him: {said}");
     assert!(said.contains("`namei -l`"), "that it must be run as the owner is not all that a root run is told: {said}");
+    let said = ends(&tree, 3, &file, &["hotfix", "--patch", secret.join("fix.diff").to_str().unwrap()]);
+    assert!(said.contains("Permission denied") && said.contains("hint: the tree's user reads it"), "{said}");
 }
 
 #[test]
