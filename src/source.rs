@@ -18,7 +18,7 @@ mod writers;
 pub use dir::open_dir;
 pub use git::{Commit, fetch};
 pub use incoming::Incoming;
-pub use pack::{Packed, links_out, pack};
+pub use pack::{Packed, Shared, links_out, pack};
 
 use crate::directory::{Dir, Identity, PathError};
 use crate::export::Export;

@@ -5,9 +5,9 @@ use crate::error::{Error, Result};
 use crate::export::{Export, Luggage, SCHEMA};
 use crate::layout::SHARED;
 use crate::lock::{Lease, LockError};
-use crate::recipe::Phase;
+use crate::recipe::{Phase, Settings};
 use crate::release::{Manifest, ReleaseId, StepStatus};
-use crate::source::{self, Packed};
+use crate::source::{self, Packed, Shared};
 use crate::steps;
 use crate::tree::Tree;
 use serde::Serialize;
@@ -33,10 +33,12 @@ pub fn run(context: &Context, target: &Target, out: &mut dyn Write, terminal: bo
     let manifest = tree.activatable(&id)?;
     let release = tree.open_release(&id)?;
     let _lease = Lease::try_shared(&release)?.ok_or_else(|| LockError::held(&release))?;
-    let export = papers(context, &tree, manifest)?;
-    let shared = tree.layout().root().join(SHARED);
+    let settings = context.config.with_recipe(&release)?;
+    let export = papers(&tree, &settings, manifest)?;
+    let (place, table) = (&tree.layout().root().join(SHARED), &settings.shared);
+    let shared = Shared { place, table };
     let stages = &*context.stages;
-    let packed = stages.during("export", || source::pack(&release, &export, &shared, out, stages));
+    let packed = stages.during("export", || source::pack(&release, &export, shared, out, stages));
     let packed = packed.map_err(|error| {
         let error = Error::from(error);
         Error { message: format!("what was written is not whole, and no host takes it: {}", error.message), ..error }
@@ -45,10 +47,9 @@ pub fn run(context: &Context, target: &Target, out: &mut dyn Write, terminal: bo
 }
 
 /// What travels with it. Of the steps, those that were done to build it: what was skipped here may be called for there.
-fn papers(context: &Context, tree: &Tree, manifest: Manifest) -> Result<Export> {
+fn papers(tree: &Tree, settings: &Settings, manifest: Manifest) -> Result<Export> {
     let release = tree.open_release(&manifest.id)?;
-    let settings = context.config.with_recipe(&release)?;
-    let building = |name: &str| steps::of_phase(&settings, Phase::Create).any(|step| step.name == name);
+    let building = |name: &str| steps::of_phase(settings, Phase::Create).any(|step| step.name == name);
     let steps = manifest.steps.into_iter().filter(|step| step.status == StepStatus::Done && building(&step.name));
     let python = match manifest.python {
         Some(environment) => Some(Luggage {

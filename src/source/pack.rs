@@ -6,6 +6,7 @@ use super::{Result, SourceError};
 use crate::directory::{Dir, PathError};
 use crate::export::{Export, MEMBER};
 use crate::layout::is_code;
+use crate::recipe::SharedTable;
 use crate::stage::Stages;
 use serde::Serialize;
 use std::collections::HashSet;
@@ -39,11 +40,27 @@ pub fn links_out(release: &Dir, directory: &Path) -> Result<Vec<(PathBuf, PathBu
     Ok(links)
 }
 
-/// Writes the tar of `release` to `out`. `shared` is the directory that releases share, by its path. After an error it has
-/// no end mark, so that nobody takes what was written for a whole release.
-pub fn pack(release: &Dir, export: &Export, shared: &Path, out: &mut dyn Write, stages: &dyn Stages) -> Result<Packed> {
+/// What releases share.
+#[derive(Clone, Copy, Debug)]
+pub struct Shared<'a> {
+    /// Its directory, by its path.
+    pub place: &'a Path,
+    /// What is linked to it on every host.
+    pub table: &'a SharedTable,
+}
+
+/// Writes the tar of `release` to `out`. After an error it has no end mark, so that nobody takes what was written for a
+/// whole release.
+pub fn pack(
+    release: &Dir,
+    export: &Export,
+    shared: Shared<'_>,
+    out: &mut dyn Write,
+    stages: &dyn Stages,
+) -> Result<Packed> {
     let tar: Tar<'_> = ManuallyDrop::new(Builder::new(out));
-    let mut packing = Packing { release, shared, export, tar, packed: Packed::default(), seen: HashSet::new() };
+    let (packed, seen) = (Packed::default(), HashSet::new());
+    let mut packing = Packing { release, shared, export, tar, stages, packed, seen };
     packing.papers()?;
     for entry in walk(release, release.path()) {
         let (path, metadata) = entry?;
@@ -91,9 +108,10 @@ type Tar<'a> = ManuallyDrop<Builder<&'a mut dyn Write>>;
 
 struct Packing<'a> {
     release: &'a Dir,
-    shared: &'a Path,
+    shared: Shared<'a>,
     export: &'a Export,
     tar: Tar<'a>,
+    stages: &'a dyn Stages,
     packed: Packed,
     /// Names in lower case.
     seen: HashSet<Vec<u8>>,
@@ -142,12 +160,23 @@ impl Packing<'_> {
         Ok(())
     }
 
-    /// Whether a link is one that the other host makes for itself.
+    /// Whether a link is one that the other host makes for itself. One to what is shared does not travel either if that
+    /// is not so, which is told: what it leads to there, that host alone knows.
     fn is_left_out(&self, path: &Path, target: &Path) -> bool {
         let luggage = self.export.python.as_ref();
-        let packed = luggage.is_some_and(|luggage| luggage.links.iter().any(|(link, _)| link == path));
+        if luggage.is_some_and(|luggage| luggage.links.iter().any(|(link, _)| link == path)) {
+            return true;
+        }
         let above = self.release.path().join(path.parent().unwrap_or(Path::new("")));
-        packed || plain(&above.join(target)).starts_with(self.shared)
+        let Shared { place, table } = self.shared;
+        let shared = plain(&above.join(target)).starts_with(place);
+        if shared && !table.dirs.iter().chain(&table.files).any(|named| plain(named) == path) {
+            let path = path.display();
+            self.stages.warn(&format!(
+                "{path} links to shared/ and is left out: nothing makes it there unless [shared] names it"
+            ));
+        }
+        shared
     }
 
     fn file(&mut self, path: &Path, metadata: &Metadata) -> Result<()> {

@@ -242,6 +242,19 @@ fn p17_papers_that_lie_are_refused_by_name_and_nothing_is_left() {
 }
 
 #[test]
+fn a_link_to_what_is_shared_that_no_host_makes_is_not_left_out_in_silence() {
+    let tree = Sandbox::new();
+    let recipe = "[shared]\ndirs = ['media']\n\n".to_owned()
+        + &step("link", "create", "ln -s ../../shared/local.py settings.py");
+    let source = tree.code("code", &recipe, &[("version", "A\n")]);
+    tree.done(&["deploy", &source]);
+    let output = tree.command(&["export"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.contains("settings.py links to shared/") && !said.contains("media"), "{said}");
+}
+
+#[test]
 fn what_cannot_travel_is_refused() {
     let tree = Sandbox::with_live(&["A"]);
     fs::write(tree.beside("bad.tar"), [b'x'; 1024]).unwrap();
