@@ -185,17 +185,39 @@ fn decompressed(mut from: BufReader<Noted>) -> io::Result<Box<dyn Read>> {
     if first.starts_with(&[0x1f, 0x8b]) {
         return Ok(Box::new(flate2::bufread::MultiGzDecoder::new(from)));
     }
-    if first.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
-        return Ok(Box::new(Frames { decoder: Some(frame(from)?) }));
+    if first.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) || is_skipped(first) {
+        return Ok(Box::new(Frames { decoder: frame(from)? }));
     }
     let other = OTHERS.iter().find(|(magic, _)| first.starts_with(magic));
     other.map_or(Ok(Box::new(from)), |(_, name)| Err(io::Error::other(format!("{name}; gzip and zstd are read"))))
 }
 
-type Frame = ruzstd::decoding::StreamingDecoder<BufReader<Noted>, ruzstd::decoding::FrameDecoder>;
+/// What begins a frame, and all that comes behind it.
+type Rest = io::Chain<Cursor<Vec<u8>>, BufReader<Noted>>;
+type Frame = ruzstd::decoding::StreamingDecoder<Rest, ruzstd::decoding::FrameDecoder>;
 
-fn frame(from: BufReader<Noted>) -> io::Result<Frame> {
-    Frame::new(from).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))
+/// Whether this begins a frame that holds nothing of the content, as pzstd and what can be searched has them.
+fn is_skipped(magic: &[u8]) -> bool {
+    magic.len() >= 4 && magic[0] & 0xf0 == 0x50 && magic[1..4] == [0x2a, 0x4d, 0x18]
+}
+
+/// The next frame that holds any; `None` at the end.
+fn frame(mut from: BufReader<Noted>) -> io::Result<Option<Frame>> {
+    loop {
+        let (mut magic, mut length) = (Vec::new(), [0; 4]);
+        from.by_ref().take(4).read_to_end(&mut magic)?;
+        if magic.is_empty() {
+            return Ok(None);
+        } else if !is_skipped(&magic) {
+            let frame = Frame::new(Cursor::new(magic).chain(from));
+            return frame.map(Some).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()));
+        }
+        from.read_exact(&mut length)?;
+        let length = u64::from(u32::from_le_bytes(length));
+        if io::copy(&mut from.by_ref().take(length), &mut io::sink())? < length {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
 }
 
 /// All frames of a zstd stream, one after the other.
@@ -211,10 +233,8 @@ impl Read for Frames {
             if read > 0 || buffer.is_empty() {
                 return Ok(read);
             }
-            let mut rest = self.decoder.take().map(Frame::into_inner);
-            if let Some(rest) = rest.take_if(|rest| rest.fill_buf().is_ok_and(|bytes| !bytes.is_empty())) {
-                self.decoder = Some(frame(rest)?);
-            }
+            let rest = self.decoder.take().map(|spent| spent.into_inner().into_inner().1);
+            self.decoder = rest.map(frame).transpose()?.flatten();
         }
     }
 }
