@@ -205,17 +205,6 @@ impl<'a> Asked<'a> {
         }
         Ok(())
     }
-
-    /// Takes in what uv is told in the release's own `uv.toml` and `pyproject.toml`.
-    pub(super) fn settings_of_uv(&mut self) -> Result<()> {
-        if let Some(bytes) = read(self.release, Path::new("uv.toml"))? {
-            self.piece("uv.toml", Path::new("uv.toml"), &bytes);
-        }
-        if let Some(settings) = lockfile::tool_uv(self.release)? {
-            self.piece("tool.uv", Path::new("pyproject.toml"), settings.as_bytes());
-        }
-        Ok(())
-    }
 }
 
 /// Bytes in lower-case hexadecimal.

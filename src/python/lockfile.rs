@@ -1,4 +1,5 @@
-//! `uv.lock`, `pylock.toml` and `pyproject.toml`: what in them concerns files of the release, and a lock as requirements.
+//! `uv.lock`, `pylock.toml`, `pyproject.toml` and `uv.toml`: what in them concerns files of the release, and a lock as
+//! requirements.
 
 use super::local::{Asked, Place, is_dir, locate, read};
 use super::{PythonError, Result};
@@ -165,13 +166,41 @@ fn lists_what_it_finds(project: &Table, src: bool) -> bool {
     !alone || of("package-dir").is_some()
 }
 
-/// What the release's `pyproject.toml` tells uv; `None` if it tells it nothing. Not a format: only good for comparing.
-pub(super) fn tool_uv(release: &Dir) -> Result<Option<String>> {
-    let path = PathBuf::from("pyproject.toml");
-    let Place::Inside(path) = locate(release, &path)? else { return Ok(None) };
-    let Some(bytes) = read(release, &path)? else { return Ok(None) };
+/// Takes in what uv is told in the release's own `uv.toml` and `pyproject.toml`, and the wheels it is sent to there.
+pub(super) fn settings_of_uv(asked: &mut Asked<'_>) -> Result<()> {
+    let file = Path::new("uv.toml");
+    if let Some(bytes) = read(asked.release, file)? {
+        asked.piece("uv.toml", file, &bytes);
+        // One that cannot be understood is uv's to refuse, if there is a uv.
+        let settings = std::str::from_utf8(&bytes).ok().and_then(|text| text.parse().ok());
+        settings.map_or(Ok(()), |settings| wheels_of_uv(asked, file, &settings))?;
+    }
+    let file = Path::new("pyproject.toml");
+    let Place::Inside(path) = locate(asked.release, file)? else { return Ok(()) };
+    let Some(bytes) = read(asked.release, &path)? else { return Ok(()) };
     let project = parse(&path, &bytes)?;
-    Ok(at(&project, &["tool", "uv"]).map(|settings| format!("{settings:?}")))
+    let Some(settings) = at(&project, &["tool", "uv"]) else { return Ok(()) };
+    // Not a format: only good for comparing.
+    asked.piece("tool.uv", file, format!("{settings:?}").as_bytes());
+    settings.as_table().map_or(Ok(()), |settings| wheels_of_uv(asked, file, settings))
+}
+
+/// Takes in the directories that uv's settings in `file` name beside or in place of an index.
+fn wheels_of_uv(asked: &mut Asked<'_>, file: &Path, settings: &Table) -> Result<()> {
+    let pip = settings.get("pip").and_then(Value::as_table);
+    let named = [Some(settings), pip]
+        .into_iter()
+        .flatten()
+        .flat_map(|table| ["find-links", "index-url", "extra-index-url"].into_iter().filter_map(|key| table.get(key)));
+    let named = named.flat_map(|value| value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice));
+    let indexes = packages(settings, "index").filter_map(|index| index.get("url"));
+    for house in named.chain(indexes).filter_map(Value::as_str).filter(|house| !house.contains("://")) {
+        match locate(asked.release, Path::new(house))? {
+            Place::Inside(path) if is_dir(asked.release, &path)? => asked.wheels(&path)?,
+            _ => asked.bind(format!("{} looks for packages in {house}", file.display())),
+        }
+    }
+    Ok(())
 }
 
 fn open(asked: &mut Asked<'_>, file: &Path) -> Result<(PathBuf, Table)> {

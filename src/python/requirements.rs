@@ -83,7 +83,7 @@ pub fn plan(release: &Dir, table: &PythonTable) -> Result<Option<Plan>> {
             Kind::Pylock => lockfile::pylock(&mut asked, file)?,
         }
     }
-    asked.settings_of_uv()?;
+    lockfile::settings_of_uv(&mut asked)?;
     let wheelhouse = table.wheelhouse.clone();
     if let Some(house) = &wheelhouse {
         match local::locate(release, house)? {

@@ -223,6 +223,20 @@ fn the_digest_covers_wheels_however_they_are_reached_or_serves_one_release() {
         }
         let _ = fs::remove_file(&link);
     }
+    let told = [
+        ("uv.toml", "find-links = ['kept']\n"),
+        ("uv.toml", "[[index]]\nurl = 'kept'\nformat = 'flat'\n"),
+        ("pyproject.toml", "[tool.uv.pip]\nfind-links = ['kept']\n"),
+    ];
+    for (file, text) in told {
+        sandbox.code("one", &[("requirements.txt", "linked\n"), (file, text)]);
+        for content in [b"2", b"3"] {
+            sandbox.file("one", "kept/one.whl", content);
+            digests.push(plan().digest);
+            assert_eq!(plan().bound, None, "{text}");
+        }
+        fs::remove_file(sandbox.release("one").join(file)).unwrap();
+    }
     let count = digests.len();
     digests.sort();
     digests.dedup();
