@@ -32,11 +32,13 @@ impl Global {
         let here = std::env::var("RELEASECTL_ENV").ok();
         // A step of a tree without a name is given an empty variable: that names none.
         let nameless = here.as_deref() == Some("");
-        let environment = self.env.clone().filter(|name| !(nameless && name.is_empty()));
+        let around = self.root.is_some() && !self.typed.root;
+        // Nor is it the name of what another file describes.
+        let elsewhere = around && self.typed.config && !self.typed.env;
+        let environment = self.env.clone().filter(|name| !elsewhere && !(nameless && name.is_empty()));
         let other = self.typed.env && environment != here;
-        let told_of_another = other && here.is_some() && !nameless;
-        let root = self.root.clone().filter(|_| self.typed.root || !told_of_another);
-        let yields = !self.typed.root && (other || self.typed.config);
+        let root = self.root.clone().filter(|_| !(around && other && here.is_some() && !nameless));
+        let yields = around && (other || self.typed.config);
         Wanted { environment, root, file: self.config.clone(), yields }
     }
 }

@@ -118,13 +118,18 @@ fn whoever_names_another_environment_means_its_tree_whatever_variables_say_of_wh
         "$1" -e one exec -- sh -c '
             "$0" path; "$0" -e one path; "$0" -e two path; "$0" path --env two; "$0" -e one --root "$1" path
             "$0" --config /etc/releasectl/two.toml path; "$0" -e tow path; echo $?' "$1" "$there"
+        "$1" -e one exec -- "$1" --config /etc/releasectl/two.toml --json path | grep -o '"env":"[a-z]*"'
         export RELEASECTL_ROOT="$here"
         "$1" path; "$1" -e two path; "$1" -e of-no-file path; "$1" -e two --root "$here" path
         "$1" -e two exec -- "$1" -e one path"#;
     let output = in_mount_namespace(&tree, script, &[&tree.root(), &other.root(), &tree.beside("")]);
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let live: Vec<&str> = said.lines().map(|line| line.rsplit('/').next().unwrap()).collect();
-    assert_eq!(live, ["A", "A", "B", "B", "B", "B", "7", "A", "B", "A", "A", "A"], "{said}{output:?}");
+    assert_eq!(
+        live,
+        ["A", "A", "B", "B", "B", "B", "7", "\"env\":\"two\"", "A", "B", "A", "A", "A"],
+        "{said}{output:?}"
+    );
 }
 
 #[test]
