@@ -113,6 +113,7 @@ impl SupervisorError {
                 "run it as root: only supervisord's own user sees the environment that it takes %(ENV_…)s from"
             }
             Self::Invalid(ValidateError::NoParser(_)) => "is supervisor installed, and is its supervisord on PATH?",
+            Self::Invalid(ValidateError::Tool(_)) => "see whether `supervisord --version` still answers",
             Self::Invalid(_) => conf::OF_RELEASE,
             Self::Unexpected(Unexpected::NothingDeclared { .. }) => {
                 "if it is to have none, `releasectl stop` comes first; else see what the code has in services/supervisor"

@@ -260,8 +260,8 @@ fn environment_of(proc: &Path) -> Option<BTreeMap<String, String>> {
     Some(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
 }
 
-/// The Python that a script's first lines name: `#!/path/python3`, `#!/usr/bin/env python3`, or pip's detour over sh for
-/// paths that are too long for the kernel.
+/// The Python that a script's first lines name: `#!/path/python3`, `#!/usr/bin/env python3`, or pip's and uv's detour over
+/// sh for paths that the kernel does not take.
 fn interpreter(script: &Path, tools: &Tools) -> Result<PathBuf, ValidateError> {
     let unreadable = |e: io::Error| ValidateError::NoParser(format!("{}: {e}", script.display()));
     let mut lines = io::BufReader::new(File::open(script).map_err(unreadable)?).lines();
@@ -272,11 +272,14 @@ fn interpreter(script: &Path, tools: &Tools) -> Result<PathBuf, ValidateError> {
     let python = match (words.next(), words.next()) {
         (Some(env), Some(name)) if env.ends_with("/env") => tools.find(name),
         (Some(shell), None) if shell.ends_with("/sh") => {
-            let word = second.strip_prefix("'''exec' ").and_then(|rest| match rest.strip_prefix('"') {
-                Some(quoted) => quoted.split('"').next(),
-                None => rest.split(' ').next(),
+            let word = second.strip_prefix("'''exec' ").and_then(|rest| match rest.chars().next() {
+                Some(quote @ ('"' | '\'')) => rest.split(quote).nth(1),
+                _ => rest.split(' ').next(),
             });
-            word.map(PathBuf::from)
+            // In an environment that may be moved the shell looks beside the script.
+            let beside =
+                || Some(std::fs::canonicalize(script).ok()?.with_file_name("python")).filter(|it| it.is_file());
+            word.and_then(|word| if word.starts_with("$(") { beside() } else { Some(PathBuf::from(word)) })
         }
         (Some(python), _) if python.starts_with('/') => Some(PathBuf::from(python)),
         _ => None,

@@ -55,6 +55,12 @@ fn the_interpreter_is_read_from_the_script() {
     assert_eq!(named(long).unwrap(), Path::new("/very long/bin/python"));
     let bare = "#!/bin/sh\n'''exec' /very/long/bin/python \"$0\" \"$@\"\n";
     assert_eq!(named(bare).unwrap(), Path::new("/very/long/bin/python"));
+    let of_uv = "#!/bin/sh\n'''exec' '/very long/bin/python' \"$0\" \"$@\"\n' '''\n";
+    assert_eq!(named(of_uv).unwrap(), Path::new("/very long/bin/python"));
+    let movable = "#!/bin/sh\n'''exec' \"$(dirname -- \"$(realpath -- \"$0\")\")\"/'python' \"$0\" \"$@\"\n' '''\n";
+    assert!(named(movable).is_err());
+    dir.write_file("python", b"", 0o755).unwrap();
+    assert_eq!(named(movable).unwrap(), tree.path().canonicalize().unwrap().join("python"));
     assert!(named("\x7fELF").is_err());
     assert!(named("#!/bin/sh\nexec supervisord\n").is_err());
 }
