@@ -108,6 +108,9 @@ impl SupervisorError {
                 "install supervisor 4, which runs under Python 2.7 too; --no-restart does without it"
             }
             Self::Rpc(_) | Self::NotReady { .. } => "try again when supervisord runs; its own log says more",
+            Self::Invalid(ValidateError::NotIncluded { copied: true, .. }) => {
+                "add conf.d/*.conf to its [include], or write wiring = \"include\" into the host's file"
+            }
             Self::Invalid(ValidateError::NotIncluded { .. }) => "run `releasectl supervisor wire`",
             Self::Invalid(ValidateError::Unknown { .. }) => {
                 "run it as root: only supervisord's own user sees the environment that it takes %(ENV_…)s from"

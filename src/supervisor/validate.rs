@@ -46,10 +46,16 @@ pub enum ValidateError {
         text: String,
     },
     /// supervisord would not read them at all.
-    #[error("{} does not include the release's files", config.display())]
+    #[error(
+        "{} does not include the {}",
+        config.display(),
+        if *copied { "conf.d/*.conf beside it, where copies go" } else { "release's files" }
+    )]
     NotIncluded {
         /// supervisord's main file.
         config: PathBuf,
+        /// Whether it is to find copies of them.
+        copied: bool,
     },
     /// The same section comes from elsewhere too; the last one read would silently win.
     #[error("[{section}] of the release is declared in {file} too")]
@@ -192,7 +198,7 @@ fn judge(report: &Report, config: &Path, candidate: &Candidate<'_>, declared: &D
     let (ours, others): (Vec<_>, Vec<_>) = report.files.iter().partition(|file| file.path.parent() == Some(&own));
     let read = |section: &String| ours.iter().any(|file| file.sections.contains(section));
     if !declared.programs.keys().all(read) {
-        return Err(ValidateError::NotIncluded { config: config.to_owned() });
+        return Err(ValidateError::NotIncluded { config: config.to_owned(), copied: candidate.copies.is_some() });
     }
     let groups = declared.groups.keys().map(|group| format!("group:{group}"));
     for section in declared.programs.keys().cloned().chain(groups) {

@@ -88,6 +88,13 @@ fn a_release_that_is_not_included_is_refused_with_the_way_out() {
     world.done("supervisor wire");
     world.done("activate A");
     world.is_well("A", &["web"]);
+    // No wiring makes supervisord look where copies go.
+    world.done("supervisor unwire");
+    world.host("[supervisor]\nwiring = \"copy\"\n");
+    let said = world.ends(3, "restart").stderr;
+    assert!(said.contains("conf.d/*.conf") && !said.contains("supervisor wire"), "{said}");
+    let said = world.ends(1, "supervisor wire").stderr;
+    assert!(said.contains("conf.d does not exist") && !said.contains("build anew"), "{said}");
 }
 
 fn programs_come_and_go_with_their_releases(version: Version) {

@@ -80,7 +80,10 @@ pub fn install(
     files: &[(String, String)],
 ) -> Result<bool, ConfError> {
     super::declared(files.iter().map(|(name, text)| (name.as_str(), text.as_str())))?;
-    let dir = Dir::open(directory).map_err(|error| read_only(directory, error))?;
+    let dir = Dir::open(directory).map_err(|error| match error.is(Errno::ENOENT) {
+        true => ConfError::Missing { path: directory.to_owned() },
+        false => read_only(directory, error),
+    })?;
     let mut changed = false;
     let wanted = as_copies(owner, user, files)?;
     for (copy, text) in &wanted {
