@@ -35,7 +35,7 @@ impl Global {
         let around = self.root.is_some() && !self.typed.root;
         // Nor is it the name of what another file describes.
         let elsewhere = around && self.typed.config && !self.typed.env;
-        let environment = self.env.clone().filter(|name| !elsewhere && !(nameless && name.is_empty()));
+        let environment = self.env.clone().filter(|name| !(elsewhere || nameless && name.is_empty()));
         let other = self.typed.env && environment != here;
         let root = self.root.clone().filter(|_| !(around && other && here.is_some() && !nameless));
         let yields = around && (other || self.typed.config);
