@@ -106,21 +106,22 @@ pub fn build(order: &Order<'_>, sink: &mut Sink<'_>) -> Result<Built> {
     }
     clear(order, recorded.as_ref())?;
     Record::begin(order.release, order.plan)?;
-    let mut because = None;
+    let mut unfit = Vec::new();
     for previous in order.previous {
         match reuse::link(order, &interpreter, previous, sink) {
             Ok((record, listing)) => return Ok(Built { record, on_record: false, listing: Some(listing) }),
             Err(Obstacle::Failed(error)) => return Err(error),
             Err(Obstacle::Unfit(why)) => {
-                let why = format!("{}: {why}", name_of(previous));
-                say(sink, &format!("{} is built afresh; {why}\n", order.plan.directory.display()))?;
-                because.get_or_insert(why);
+                unfit.push(format!("{}: {why}", name_of(previous)));
                 remove(order)?;
             }
         }
     }
+    for why in &unfit {
+        say(sink, &format!("{} is built afresh; {why}\n", order.plan.directory.display()))?;
+    }
     let mut built = afresh(order, &interpreter, sink)?;
-    built.record.environment.because = because;
+    built.record.environment.because = unfit.into_iter().next();
     Ok(built)
 }
 
