@@ -328,9 +328,25 @@ impl Deploying<'_> {
         wanted.filter(|step| !build.manifest.has_done(&step.name)).cloned().collect()
     }
 
+    /// Stops what the steps on record have stopped for those that are left: a reboot may have started it meanwhile.
+    fn stop_again(&self, build: &Build, phase: Phase) -> Result<()> {
+        let done =
+            |step: &&Step| build.manifest.steps.iter().any(|it| it.name == step.name && it.status == StepStatus::Done);
+        let mut stopped: Vec<String> = Vec::new();
+        for step in steps::of_phase(&self.settings, phase).filter(done) {
+            stopped.extend_from_slice(&step.stop);
+            stopped.retain(|name| !step.start.contains(name));
+        }
+        let mut crew = programs::of(self.context, self.tree, &self.settings);
+        steps::Programs::stop(&mut crew, &stopped).map_err(|why| Error::new(Kind::Failed, why))
+    }
+
     /// Runs the steps of one phase that are not on record. Returns whether any was run.
     fn phase(&mut self, build: &mut Build, phase: Phase) -> Result<bool> {
         let left = self.left(build, phase);
+        if self.resume && !left.is_empty() {
+            self.stop_again(build, phase)?;
+        }
         for step in &left {
             let done = run_step(self.context, self.tree, build, &self.settings, step, "deploy")?;
             if let Ok(mut locked) = self.context.lock_briefly(self.tree) {

@@ -365,3 +365,26 @@ fn a_deploy_that_fails_says_of_no_program_that_runs_that_it_has_stopped_it() {
     world.done("restart");
     world.is_well("A", &["web", "worker"]);
 }
+
+#[test]
+fn p13_a_resumed_deploy_stops_again_what_a_reboot_has_started() {
+    let mut world = World::new();
+    let conf = sleeper("web", "") + &sleeper("worker", "");
+    let (ok, ctl) = (world.tree.beside("ok"), Version::Debian.program("supervisorctl"));
+    let asks = format!("test -e {} || exit 1; {} -c {} status", ok.display(), ctl.display(), world.config().display());
+    let recipe = format!(
+        "[[step]]\nname = 'stop'\nstop = ['worker']\n[[step]]\nname = 'work'\nrun = '{asks} worker | tee seen'\n"
+    );
+    world.build("A", &conf, &[]);
+    world.build("B", &conf, &[("releasectl.toml", &recipe)]);
+    world.done("activate A");
+    world.ends(1, "deploy --release B");
+    world.kill();
+    world.start();
+    eventually("everything is up again", || world.states().values().all(|state| state == "RUNNING"));
+    fs::write(&ok, "").unwrap();
+    world.done("deploy --resume");
+    let seen = fs::read_to_string(world.tree.release("B").join("seen")).unwrap();
+    assert!(seen.contains("STOPPED"), "{seen}");
+    world.is_well("B", &["web", "worker"]);
+}
