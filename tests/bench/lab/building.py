@@ -90,7 +90,8 @@ class Building:
         return self.shell(script, live, self.mirror, self.new)
 
     def kernel(self, way):
-        """The same files made by the kernel alone, out of memory ("copy") or as second names ("link"), and synced."""
+        """The same files made by the kernel alone, out of memory ("copy"), as second names ("link") or of the same
+        blocks ("clone"), and synced."""
         source = self.place / "bare"
         source.mkdir()
         run("sh", "-c", 'git --git-dir "$1" archive "$2" | tar -x -C "$3"', "sh", self.mirror, self.new, source)
