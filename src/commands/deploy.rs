@@ -337,6 +337,9 @@ impl Deploying<'_> {
             stopped.extend_from_slice(&step.stop);
             stopped.retain(|name| !step.start.contains(name));
         }
+        if stopped.is_empty() {
+            return Ok(());
+        }
         let mut crew = programs::of(self.context, self.tree, &self.settings);
         steps::Programs::stop(&mut crew, &stopped).map_err(|why| Error::new(Kind::Failed, why))
     }

@@ -388,3 +388,18 @@ fn p13_a_resumed_deploy_stops_again_what_a_reboot_has_started() {
     assert!(seen.contains("STOPPED"), "{seen}");
     world.is_well("B", &["web", "worker"]);
 }
+
+#[test]
+fn a_resumed_deploy_whose_steps_stop_nothing_asks_nothing_of_supervisord() {
+    let mut world = World::new();
+    let (conf, ok) = (sleeper("web", ""), world.tree.beside("ok"));
+    let recipe = format!("[[step]]\nname = 'work'\nphase = 'finish'\nrun = 'test -e {}'\n", ok.display());
+    world.build("A", &conf, &[]);
+    world.build("B", &conf, &[("releasectl.toml", &recipe)]);
+    world.done("activate A");
+    world.ends(5, "deploy --release B");
+    world.kill();
+    fs::write(&ok, "").unwrap();
+    world.done("deploy --resume");
+    assert_eq!(world.tree.live().as_deref(), Some("B"));
+}
