@@ -7,6 +7,7 @@ mod arrival;
 pub mod assemble;
 mod bring_up;
 pub mod clean;
+mod copies;
 pub mod create;
 pub mod deactivate;
 pub mod deploy;

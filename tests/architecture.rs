@@ -19,8 +19,19 @@ const COMPOSED: [(&str, &[&str]); 5] = [
     ("remove", &["clean"]),
 ];
 /// Below commands/ and no verbs: what several of them share.
-const SHARED: [&str; 10] =
-    ["activation", "arrival", "assemble", "bring_up", "describe", "hooks", "inside", "programs", "tee", "way"];
+const SHARED: [&str; 11] = [
+    "activation",
+    "arrival",
+    "assemble",
+    "bring_up",
+    "copies",
+    "describe",
+    "hooks",
+    "inside",
+    "programs",
+    "tee",
+    "way",
+];
 
 /// What only one place may do: words of the code, and the files that may hold them.
 const HOMES: [(&str, &[&str], &[&str]); 7] = [

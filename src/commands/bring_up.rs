@@ -8,21 +8,20 @@
 use super::activation::{Activation, Unconfirmed};
 use super::hooks::{self, News, Turn};
 use super::inside::workplace;
-use super::programs::{Hooked, configured, copied, owner, together};
+use super::programs::{Hooked, configured, together};
 use super::way::{Side, Way, barred, refused};
-use super::{Context, Outcome as Told};
+use super::{Context, Outcome as Told, copies};
 use crate::error::{Error, Kind, Result};
 use crate::identity::as_root;
 use crate::operation::{Following, Operation, Outcome, Programs};
-use crate::recipe::{OnFailure, Wiring};
+use crate::recipe::OnFailure;
 use crate::release::ReleaseId;
 use crate::standing::Standing;
-use crate::supervisor::conf::{Declared, files_of, wire};
+use crate::supervisor::conf::Declared;
 use crate::supervisor::roll::Done;
 use crate::supervisor::{Change, Supervisor};
 use crate::tree::{Flip, LockedTree, Tree};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::time::Instant;
 
 /// What is wanted.
@@ -113,7 +112,7 @@ fn leave_programs(
     let programs = if concerned { Following::Left } else { Following::Nothing };
     let activation = plain(context, locked, wanted, standing, programs)?;
     // As an include would: what supervisord reads when it starts is what is live.
-    if let Err(error) = copy(context, locked.tree(), wanted.to) {
+    if let Err(error) = copies::follow(context, locked.tree(), wanted.to) {
         context.stages.warn(&format!("supervisord goes on reading the files of another release: {}", error.message));
     }
     Ok(activation)
@@ -188,7 +187,7 @@ fn bring(
             let pids = running.into_iter().filter_map(|process| Some((process.id(), process.pid?))).collect();
             Setback::of(error, &Done { pids_before: pids, ..Done::default() })
         };
-        copy(context, tree, &side.id).map_err(untouched)?;
+        copies::follow(context, tree, &side.id).map_err(untouched)?;
         let mut around = Hooked::new(context, tree, &side.settings, &side.id, step.cause).map_err(untouched)?;
         let Step { before, wanted, back, .. } = step;
         let (restart, thorough) = (side.settings.supervisor.restart, back.is_some());
@@ -209,31 +208,6 @@ fn bring(
         well.map_err(|error| Setback::of(error, &done))?;
     }
     Ok(done)
-}
-
-/// Where copies are read instead of an include: makes them those of the release `id`.
-fn copy(context: &Context, tree: &Tree, id: &ReleaseId) -> Result<()> {
-    let Some(config) = configured(context).filter(|_| context.config.settings.supervisor.wiring == Wiring::Copy) else {
-        return Ok(());
-    };
-    let files = files_of(&tree.open_release(id)?)?;
-    install(context, config, &files)
-}
-
-/// Makes the copies beside supervisord's configuration exactly these.
-pub(super) fn install(context: &Context, config: &Path, files: &[(String, String)]) -> Result<()> {
-    let user = context.config.settings.user.as_deref();
-    as_root(|| wire::install(&wire::directory_of_copies(config), owner(context), user, files))?;
-    Ok(())
-}
-
-/// Removes the copies beside supervisord's configuration, if there are any; whether there were.
-pub(super) fn remove_copies(context: &Context, config: &Path) -> Result<bool> {
-    let none = copied(context, config).is_empty();
-    if !none {
-        install(context, config, &[])?;
-    }
-    Ok(!none)
 }
 
 /// Why nothing can be gone back to.

@@ -1,9 +1,8 @@
 //! `deactivate`: nothing is live any more.
 
 use super::activation::Activation;
-use super::bring_up::remove_copies;
 use super::programs::{configured, connect, ours};
-use super::{Context, Outcome};
+use super::{Context, Outcome, copies};
 use crate::error::{Error, Result};
 use crate::identity::as_root;
 use crate::operation::Operation;
@@ -21,7 +20,7 @@ pub fn run(context: &Context, yes: bool) -> Result<Outcome> {
     let mut locked = context.lock(&tree)?;
     let outcome = take_away(context, &tree, &mut locked)?;
     // supervisord might not even start again from copies whose programs are nowhere.
-    if let Some(Err(error)) = configured(context).map(|config| remove_copies(context, config)) {
+    if let Some(Err(error)) = configured(context).map(|config| copies::remove(context, config)) {
         let message = error.message;
         context.stages.warn(&format!("supervisord goes on reading the programs' files from their copies: {message}"));
     }

@@ -5,7 +5,7 @@
 
 use super::hooks;
 use super::inside::workplace;
-use super::{Context, Outcome};
+use super::{Context, Outcome, copies};
 use crate::error::{Error, Kind, Result};
 use crate::identity::{as_root, as_user};
 use crate::lock::tree_lock_holder;
@@ -15,7 +15,7 @@ use crate::release::ReleaseId;
 use crate::standing::Standing;
 use crate::steps;
 use crate::supervisor::conf::edit::Wired;
-use crate::supervisor::conf::{Declared, declared_in, files_of, wire};
+use crate::supervisor::conf::{Declared, declared_in, wire};
 use crate::supervisor::roll::{Done, is_named};
 use crate::supervisor::rpc::methods::{Process, State};
 use crate::supervisor::{Around, Failure, Limits, Supervisor, SupervisorError};
@@ -23,7 +23,7 @@ use crate::tree::{LockedTree, Tree};
 use crate::workplace::Workplace;
 use serde::Serialize;
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// supervisord's configuration file, if this host's file names one.
 pub(super) fn configured(context: &Context) -> Option<&Path> {
@@ -47,12 +47,6 @@ pub(super) fn connect(config: &Path) -> Result<Supervisor, SupervisorError> {
 /// This environment's name among others on the same supervisord.
 pub(super) fn owner(context: &Context) -> &str {
     context.config.environment.as_deref().unwrap_or("default")
-}
-
-/// What the path of each of this environment's copies begins with, if copies are made.
-pub(super) fn copies(context: &Context, config: &Path) -> Option<PathBuf> {
-    let copied = context.config.settings.supervisor.wiring == Wiring::Copy;
-    copied.then(|| wire::directory_of_copies(config).join(wire::name_of_copy(owner(context), "")))
 }
 
 /// What a release declares; nothing where no supervisor is configured.
@@ -297,38 +291,10 @@ fn judged(unconfirmed: bool, error: impl Into<Error>) -> Error {
     if unconfirmed { Error { kind: Kind::NotConfirmed, ..error } } else { error }
 }
 
-/// The copies there are of this environment's files: name and content.
-pub(super) fn copied(context: &Context, config: &Path) -> Vec<(String, Option<Vec<u8>>)> {
-    let directory = wire::directory_of_copies(config);
-    let prefix = wire::name_of_copy(owner(context), "");
-    as_root(|| {
-        let entries = std::fs::read_dir(&directory).into_iter().flatten().flatten();
-        let own = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix));
-        let read = |entry: std::fs::DirEntry| {
-            (entry.file_name().to_string_lossy().into_owned(), std::fs::read(entry.path()).ok())
-        };
-        let mut found: Vec<_> = own.map(read).collect();
-        found.sort_unstable();
-        found
-    })
-}
-
 /// How supervisord comes to read this environment's files; `None` if it does not, or not as they are.
 pub(super) fn wired(context: &Context, tree: &Tree, config: &Path) -> Result<Option<&'static str>> {
-    if copies(context, config).is_some() {
-        let found = copied(context, config);
-        let same = match tree.live()?.id() {
-            None => found.is_empty(),
-            Some(live) => {
-                let user = context.config.settings.user.as_deref();
-                let meant = wire::as_copies(owner(context), user, &files_of(&tree.open_release(live)?)?)?;
-                found
-                    .iter()
-                    .map(|(name, text)| (name, text.as_deref()))
-                    .eq(meant.iter().map(|(name, text)| (name, Some(text.as_bytes()))))
-            }
-        };
-        return Ok(same.then_some("copy"));
+    if context.config.settings.supervisor.wiring == Wiring::Copy {
+        return Ok(copies::are_of(context, config, tree, tree.live()?.id())?.then_some("copy"));
     }
     let by = |root: &Path| as_root(|| wire::status(config, root, owner(context)));
     let mut found = by(tree.layout().root())?;

@@ -1,9 +1,8 @@
 //! `supervisor`: what supervisord reads of this environment: files rendered from templates, and their include.
 
 use super::assemble::{check_templates, rendered};
-use super::bring_up::{install, remove_copies};
-use super::programs::{configured, connect, copied, declared, owner, required, wired};
-use super::{Context, Outcome, Target};
+use super::programs::{configured, connect, declared, owner, required, wired};
+use super::{Context, Outcome, Target, copies};
 use crate::error::{Error, Result};
 use crate::identity::as_root;
 use crate::operation::Programs;
@@ -64,7 +63,7 @@ pub fn run(context: &Context, verb: &Verb) -> Result<Outcome> {
             let config = required(context)?;
             // Both ways: somebody may have changed `wiring` since.
             let included = as_root(|| wire::unwire(config, owner(context)))?;
-            let copied = remove_copies(context, config)?;
+            let copied = copies::remove(context, config)?;
             look(context, &tree, included || copied, tree.live()?.id().cloned())?
         }
         Verb::Status => look(context, &tree, false, tree.live()?.id().cloned())?,
@@ -105,11 +104,10 @@ fn connect_files(context: &Context, tree: &Tree, config: &Path) -> Result<bool> 
     if context.config.settings.supervisor.wiring == Wiring::Include {
         return Ok(as_root(|| wire::wire(config, tree.layout().root(), owner(context)))?);
     }
-    let Some(live) = tree.live()?.id().cloned() else { return remove_copies(context, config) };
-    let files = files_of(&tree.open_release(&live)?)?;
-    let before = copied(context, config);
-    install(context, config, &files)?;
-    Ok(before != copied(context, config))
+    match tree.live()?.id() {
+        Some(live) => copies::install(context, config, tree, live),
+        None => copies::remove(context, config),
+    }
 }
 
 fn look(context: &Context, tree: &Tree, changed: bool, release: Option<ReleaseId>) -> Result<Supervised> {

@@ -1,8 +1,8 @@
 //! What a release that is to go live asks of supervisord, and whether supervisord could do it. Nothing is changed here.
 
-use super::Context;
 use super::activation::Activation;
 use super::programs::{self, configured, connect, ours, together};
+use super::{Context, copies};
 use crate::error::{Error, Kind, Result};
 use crate::health::Health;
 use crate::identity::as_root;
@@ -68,7 +68,7 @@ impl Way {
         let Self { side, before } = self;
         let supervisor = connect(config)?;
         let (root, path) = (tree.layout().root(), tree.layout().release(&side.id));
-        let candidate = Candidate { root, path: &path, copies: programs::copies(context, config), unfinished };
+        let candidate = Candidate { root, path: &path, copies: copies::prefix(context, config), unfinished };
         let mut both = before.clone();
         together(&mut both, side.declared.clone());
         let running = as_root(|| {
