@@ -10,6 +10,7 @@ mod incoming;
 mod mirror;
 mod objects;
 mod pack;
+mod patch;
 mod reuse;
 mod submodules;
 mod tar;
@@ -19,6 +20,7 @@ pub use dir::open_dir;
 pub use git::{Commit, fetch};
 pub use incoming::Incoming;
 pub use pack::{Packed, Shared, links_out, pack};
+pub use patch::patch;
 
 use crate::directory::{Dir, Identity, PathError};
 use crate::export::Export;

@@ -6,27 +6,20 @@ use super::bring_up::{GoLive, go_live};
 use super::create::{conclude, preflight};
 use super::tee::note;
 use super::{Context, Outcome, Target};
-use crate::directory::{Dir, PathError};
 use crate::error::{Error, Kind, Result};
 use crate::layout::MIRROR;
 use crate::operation::Operation;
 use crate::python;
-use crate::recipe::Link;
 use crate::release::{Manifest, Origin, ReleaseId, SourceKind, StepStatus};
 use crate::sharing;
 use crate::source::{self, Commit, Ready, Site, SourceError};
 use crate::steps::record;
-use crate::transfer::masked;
 use crate::tree::{Build, Reservation, Tree};
-use nix::sys::stat::SFlag;
-use std::collections::BTreeMap;
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// The longest a patch may take.
-const LIMIT: Duration = Duration::from_secs(300);
+/// What a patch that git refuses means.
+const UNFIT: &str = "the patch does not fit the live release; nothing live has changed";
 
 /// How the code changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,7 +135,13 @@ fn make(
                 build.take_listing(made, &[])?;
             }
         }
-        Fix::Patch(text, reverse) => patch(context, build.dir(), text, *reverse)?,
+        Fix::Patch(text, reverse) => {
+            let link = context.config.settings.source.link;
+            source::patch(build.dir(), text, *reverse, link, &context.tools).map_err(|error| match error {
+                SourceError::Tool(_) => Error::from(error).hint(UNFIT),
+                error => error.into(),
+            })?;
+        }
     }
     build.manifest.steps.push(record("source", StepStatus::Done, started));
     let settings = context.config.with_recipe(build.dir())?;
@@ -187,63 +186,6 @@ fn environment(context: &Context, tree: &Tree, base: &Manifest) -> Result<Option
             .hint("a copy of it would run the old one's Python: `deploy` builds a release with its own"));
     }
     Ok(planned.filter(|directory| is(directory)))
-}
-
-/// Applies a patch whole or not at all. git must not take the release for a part of a repository around it.
-fn patch(context: &Context, release: &Dir, text: &[u8], reverse: bool) -> Result<()> {
-    let above = release.path().parent().unwrap_or(release.path());
-    let apply = |manner: &[&str]| {
-        let program = context.tools.program("git").dir(release.path());
-        let program = program.limit(LIMIT).env("GIT_CEILING_DIRECTORIES", above);
-        let program = program.args(["apply", "--whitespace=nowarn"]).args(manner).args(reverse.then_some("--reverse"));
-        let program = program.args(["-"]).input(text);
-        let program = program.map_err(|cause| Error::new(Kind::Failed, cause.to_string()))?;
-        let unfit = "the patch does not fit the live release; nothing live has changed";
-        program.capture().map_err(|error| Error::from(error).hint(unfit))
-    };
-    let mut before = BTreeMap::new();
-    // Lines added, lines removed, and the path.
-    for line in apply(&["--numstat", "-z"])?.split(|byte| *byte == 0) {
-        let path = Path::new(OsStr::from_bytes(line.splitn(3, |byte| *byte == b'\t').nth(2).unwrap_or_default()));
-        source::refuse_own(path.iter().next().unwrap_or_default())?;
-        for path in path.ancestors().filter(|path| path.file_name().is_some()) {
-            before.insert(path.to_owned(), mode(release, path)?);
-        }
-    }
-    apply(&[])?;
-    let read_only = context.config.settings.source.link == Link::Hardlink;
-    let masked = masked() | if read_only { 0o222 } else { 0 };
-    before.iter().try_for_each(|(path, before)| Ok(restore_mode(release, path, *before, masked)?))
-}
-
-/// Kind and permission bits of what is at `path`, if anything is.
-fn mode(release: &Dir, path: &Path) -> Result<Option<u32>, PathError> {
-    let Ok(parent) = release.open_below(path.parent().unwrap_or(Path::new(""))) else { return Ok(None) };
-    Ok(parent.stat(path.file_name().unwrap_or_default())?.map(|stat| stat.st_mode))
-}
-
-/// git makes what it changes anew, for everybody to read or for nobody else, as the caller's umask has it: what was there
-/// `before` gets its permissions again, what was not those that the code of a commit has. Whether a file may be run is what
-/// the patch says.
-fn restore_mode(release: &Dir, path: &Path, before: Option<u32>, masked: u32) -> Result<(), PathError> {
-    let Some(now) = mode(release, path)? else { return Ok(()) };
-    let is = |kind: SFlag| move |mode: &u32| mode & SFlag::S_IFMT.bits() == kind.bits();
-    if is(SFlag::S_IFDIR)(&now) {
-        return if before.is_some() { Ok(()) } else { release.open_below(path)?.set_mode(0o775 & !masked | 0o700) };
-    }
-    if !is(SFlag::S_IFREG)(&now) {
-        return Ok(());
-    }
-    let plain = before.filter(is(SFlag::S_IFREG)).unwrap_or(0o664 & !masked);
-    let wanted = match (now & 0o100 > 0, plain & 0o100 > 0) {
-        (true, false) => plain | (plain & 0o444) >> 2,
-        (false, true) => plain & !0o111,
-        _ => plain,
-    };
-    let (parent, name) = (path.parent().unwrap_or(Path::new("")), path.file_name().unwrap_or_default());
-    let parent = release.open_below(parent)?;
-    let Some(file) = parent.open_file(name)? else { return Ok(()) };
-    parent.set_file_mode(&file, name, wanted & 0o777)
 }
 
 /// A hotfix of what is not live any more would undo somebody else's work.
