@@ -313,8 +313,7 @@ fn context(global: &Global, arguments: &[OsString], key: Option<&str>) -> Result
     let wanted = global.wanted();
     let config = Config::load(&wanted)?;
     // What no option named the host's file did.
-    let named = wanted.root.as_ref() == Some(&config.root);
-    let kind = if named { error::Kind::Usage } else { error::Kind::Configuration };
+    let kind = if wanted.root.is_some() { error::Kind::Usage } else { error::Kind::Configuration };
     let root = whole(&config.root).map_err(|error| Error { kind, ..error })?;
     let from_root = identity::is_root();
     let by = identity::caller(std::env::var("SUDO_USER").ok());

@@ -71,8 +71,15 @@ pub struct Wanted {
     pub root: Option<PathBuf>,
     /// `--config`.
     pub file: Option<PathBuf>,
-    /// Whether a root that the file says counts before that one.
-    pub yields: bool,
+    /// The root where no file says one.
+    pub fallback: Option<PathBuf>,
+}
+
+impl Wanted {
+    /// The root if there is no file.
+    fn without_file(&self) -> Option<&PathBuf> {
+        self.root.as_ref().or(self.fallback.as_ref())
+    }
 }
 
 /// One environment on this host.
@@ -95,15 +102,14 @@ impl Config {
     pub fn load(wanted: &Wanted) -> Result<Self, ConfigError> {
         let (environment, file) = locate(wanted)?;
         let Some(file) = file else {
-            let root = wanted.root.clone().unwrap_or_default();
+            let root = wanted.without_file().cloned().unwrap_or_default();
             let settings = Settings::default();
             return Ok(Self { environment, root, file: None, host: String::new(), settings });
         };
         let text = read_trusted(&file)?;
         let fault = |fault| ConfigError::Fault { path: file.clone(), fault };
         let settings = parse(&text, false).map_err(fault)?;
-        let (given, said) = (wanted.root.clone(), settings.root.clone());
-        let root = if wanted.yields { said.or(given) } else { given.or(said) };
+        let root = [&wanted.root, &settings.root, &wanted.fallback].into_iter().flatten().next().cloned();
         let root = root.ok_or_else(|| ConfigError::NoRoot(file.clone()))?;
         Ok(Self { environment, root, file: Some(file), host: text, settings })
     }
@@ -163,10 +169,10 @@ fn locate(wanted: &Wanted) -> Result<(Option<String>, Option<PathBuf>), ConfigEr
             }
             let file = Path::new(DIRECTORY).join(format!("{name}.toml"));
             // With a root of its own an environment needs no file; one that cannot be looked at is there.
-            let needed = wanted.root.is_none() || file.try_exists().unwrap_or(true);
+            let needed = wanted.without_file().is_none() || file.try_exists().unwrap_or(true);
             Ok((Some(name.clone()), needed.then_some(file)))
         }
-        (None, None) if wanted.root.is_some() => Ok((None, None)),
+        (None, None) if wanted.without_file().is_some() => Ok((None, None)),
         (None, None) => {
             let mut names: Vec<String> = configured()?.iter().filter_map(|file| stem(file)).collect();
             // Hidden files are an editor's or another program's own.

@@ -32,13 +32,17 @@ impl Global {
         let here = std::env::var("RELEASECTL_ENV").ok();
         // A step of a tree without a name is given an empty variable: that names none.
         let nameless = here.as_deref() == Some("");
-        let around = self.root.is_some() && !self.typed.root;
+        let inherited = self.root.is_some() && !self.typed.root;
         // Nor is it the name of what another file describes.
-        let elsewhere = around && self.typed.config && !self.typed.env;
+        let elsewhere = inherited && self.typed.config && !self.typed.env;
         let environment = self.env.clone().filter(|name| !(elsewhere || nameless && name.is_empty()));
-        let other = self.typed.env && environment != here;
-        let root = self.root.clone().filter(|_| !(around && other && here.is_some() && !nameless));
-        let yields = around && (other || self.typed.config);
-        Wanted { environment, root, file: self.config.clone(), yields }
+        let another = self.typed.env && environment != here;
+        let (root, fallback) = match self.root.clone() {
+            // The variables tell of another environment's tree.
+            _ if inherited && another && here.is_some() && !nameless => (None, None),
+            root if inherited && (another || self.typed.config) => (None, root),
+            root => (root, None),
+        };
+        Wanted { environment, root, fallback, file: self.config.clone() }
     }
 }
