@@ -18,7 +18,7 @@ use crate::pin::Pin;
 use crate::recipe::{Phase, Settings, Step};
 use crate::release::{ReleaseId, State, StepRecord, StepStatus};
 use crate::steps::{self, record};
-use crate::tree::{Build, LockedTree, Tree};
+use crate::tree::{Build, Live, LockedTree, Tree};
 use serde::Serialize;
 use std::time::Instant;
 
@@ -186,7 +186,7 @@ fn carry_out(
     context.record(tree, |locked| locked.deploy_ended(seq, started, failure(&outcome)));
     // Whoever has the lock for longer may be the one who has made another release live.
     if let (Ok(activation), Some(live)) = (&mut outcome, overtaken(tree, build.id())) {
-        see_overtaken(activation, build.id(), live.as_ref());
+        see_overtaken(activation, build.id(), &live);
     }
     let activation = outcome.inspect_err(|_| deploying.tell_stopped())?;
     drop(build);
@@ -208,18 +208,17 @@ fn failure(outcome: &Result<Activation>) -> Option<String> {
 }
 
 /// What is live instead of `id`, if it is so no more.
-fn overtaken(tree: &Tree, id: &ReleaseId) -> Option<Option<ReleaseId>> {
-    let live = tree.live().ok()?.id().cloned();
-    (live.as_ref() != Some(id)).then_some(live)
+fn overtaken(tree: &Tree, id: &ReleaseId) -> Option<Live> {
+    tree.live().ok().filter(|live| live.id() != Some(id))
 }
 
-fn named(live: Option<&ReleaseId>) -> &str {
-    live.map_or("nothing", ReleaseId::as_str)
+fn named(live: &Live) -> &str {
+    live.id().map_or("nothing", ReleaseId::as_str)
 }
 
 /// Whoever asked for the release to be live is told that `live` is: while its last steps ran another command could go
 /// back, or make another one live.
-fn see_overtaken(activation: &mut Activation, id: &ReleaseId, live: Option<&ReleaseId>) {
+fn see_overtaken(activation: &mut Activation, id: &ReleaseId, live: &Live) {
     if activation.unconfirmed.is_some() {
         return;
     }
@@ -227,7 +226,7 @@ fn see_overtaken(activation: &mut Activation, id: &ReleaseId, live: Option<&Rele
     let message =
         format!("release {id} was deployed to its end, but {now} is live: that was changed while its last steps ran");
     let hint = Some(format!("`releasectl history` tells who did so; `releasectl activate {id}` makes it live again"));
-    (activation.confirmed, activation.rolled_back) = (false, live == activation.from.as_ref());
+    (activation.confirmed, activation.rolled_back) = (false, live.id() == activation.from.as_ref());
     activation.unconfirmed = Some(Unconfirmed { message, hint });
 }
 
@@ -296,7 +295,7 @@ impl Deploying<'_> {
                 let message = format!("release {id} is live, but {}", error.message);
                 return Error { message, ..error }.or_hint(resume);
             };
-            let message = format!("release {id} was live, {} is now, and {}", named(live.as_ref()), error.message);
+            let message = format!("release {id} was live, {} is now, and {}", named(&live), error.message);
             Error { message, ..error }.hint(FASTER)
         })?;
         Ok(activation)
